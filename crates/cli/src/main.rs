@@ -1,0 +1,2 @@
+//! The `revolve` binary.
+fn main() {}

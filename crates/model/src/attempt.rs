@@ -1,0 +1,197 @@
+//! Attempts: intent, effect, outcome. What rotations and grants share.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::{GrantId, NodeId, RotationId},
+    sealed::Sealed,
+    time::{Span, Time},
+};
+
+/// What an attempt is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Job {
+    /// A rotation.
+    Rotation(RotationId),
+    /// A grant.
+    Grant(GrantId),
+}
+
+impl std::fmt::Display for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rotation(id) => id.fmt(f),
+            Self::Grant(id) => id.fmt(f),
+        }
+    }
+}
+
+/// One thing a worker does at a target or store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Step {
+    /// Generate and seal the candidate; touches nothing.
+    Prepare,
+    /// Stage the candidate in the stores, then make the target honour it.
+    Install,
+    /// Find out which versions the target honours.
+    Probe,
+    /// Log in with the candidate.
+    Verify,
+    /// Flip the stores to the candidate.
+    Publish,
+    /// Make the target refuse the old versions.
+    Retire,
+    /// Cut the sessions opened with the old versions.
+    Sever,
+    /// Log in with the old versions and be refused.
+    ProveRefused,
+    /// Put target and stores back to the version before.
+    Rollback,
+    /// Remove a temporary principal and what it owns.
+    Remove,
+}
+
+impl Step {
+    /// The step as words are written in output and audit.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Install => "install",
+            Self::Probe => "probe",
+            Self::Verify => "verify",
+            Self::Publish => "publish",
+            Self::Retire => "retire",
+            Self::Sever => "sever",
+            Self::ProveRefused => "prove-refused",
+            Self::Rollback => "rollback",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// One attempt of one step, begun and not yet finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Unique and growing over the whole cluster; a `Finish` with any other is refused.
+    pub fence: u64,
+    /// The step.
+    pub step: Step,
+    /// The node whose worker acts.
+    pub node: NodeId,
+    /// When it was begun.
+    pub begun: Time,
+    /// When it counts as lost.
+    pub deadline: Time,
+}
+
+/// How often a step was tried, kept in the model so that a new leader goes on and does not start over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Failed attempts of the present step.
+    pub count: u32,
+    /// Not to be tried before this instant.
+    pub not_before: Time,
+    /// Why the last attempt failed.
+    pub last: Option<Failure>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure it was, which decides what happens next.
+    pub class: FailureClass,
+    /// What happened, for people; carries no secret.
+    pub message: String,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureClass {
+    /// Worth another try, up to the policy's number of attempts.
+    Retryable,
+    /// The target understood and will not take this value or statement.
+    RejectedByTarget,
+    /// The administrative login was refused; trying on could lock it out.
+    WrongCredential,
+    /// The target could not be reached; tried for ever.
+    Unreachable,
+    /// No further try can succeed.
+    Permanent,
+}
+
+impl FailureClass {
+    /// The class as words are written in output and audit.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retryable => "retryable",
+            Self::RejectedByTarget => "rejected-by-target",
+            Self::WrongCredential => "wrong-credential",
+            Self::Unreachable => "unreachable",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// What a worker found, as committed with `Finish`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepOutcome {
+    /// The candidate: generated and sealed, not yet known to any target.
+    Prepared {
+        /// The user it logs in as.
+        username: String,
+        /// The sealed secret.
+        sealed: Sealed,
+    },
+    /// The step took effect.
+    Done {
+        /// What was seen, for people, such as `3 sessions cut`.
+        note: String,
+    },
+    /// The step did not take effect.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// How long to wait before the next attempt.
+        retry_after: Span,
+    },
+    /// Nobody knows whether the step took effect; a probe has to tell.
+    Unknown {
+        /// What happened, for people.
+        message: String,
+    },
+    /// What a probe saw.
+    Probed(Probed),
+    /// A version that must be dead still logs in.
+    StillLive {
+        /// What was seen, for people.
+        message: String,
+        /// How long to wait before it is retired again.
+        retry_after: Span,
+    },
+}
+
+/// What a probe saw of each version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// The candidate.
+    pub candidate: Liveness,
+    /// The version before it.
+    pub current: Liveness,
+    /// How long to wait before the next probe when this one could not tell.
+    pub retry_after: Span,
+}
+
+/// Whether a target honours a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Liveness {
+    /// It logs in.
+    Live,
+    /// It is refused.
+    Refused,
+    /// There is no such version.
+    Absent,
+    /// It could not be found out.
+    Unknown,
+}

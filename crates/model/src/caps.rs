@@ -1,0 +1,40 @@
+//! Every limit of the domain, in one place.
+
+use crate::time::Span;
+
+/// Longest name of anything an operator names, in bytes.
+pub const NAME_BYTES: usize = 63;
+/// Longest free text (purpose, reason, ticket, note), in bytes.
+pub const TEXT_BYTES: usize = 1_024;
+/// Longest sealed blob, in bytes; a credential bundle is far smaller.
+pub const SEALED_BYTES: usize = 16 * 1_024;
+/// Most parameters of one target or store.
+pub const PARAMS: usize = 64;
+/// Most names in one list (stores of a credential, credentials of a subscription, roles of a target).
+pub const LIST: usize = 1_024;
+/// Most ranges in one acknowledgement.
+pub const ACK_RANGES: usize = 1_024;
+/// Most failed receipts kept per consumer; older ones are forgotten first.
+pub const FAILED_RECEIPTS: usize = 1_024;
+/// Most passages kept in the history of one rotation; the oldest go first.
+pub const PASSAGES: usize = 64;
+/// Events kept in the feed; a consumer behind them is given a snapshot.
+pub const FEED_EVENTS: u64 = 10_000;
+/// Shortest generated secret, in characters.
+pub const SECRET_MIN: u16 = 16;
+/// Longest generated secret, in characters.
+pub const SECRET_MAX: u16 = 256;
+/// Longest break-glass grant.
+pub const GRANT_MAX: Span = Span::hours(4);
+/// Shortest break-glass grant.
+pub const GRANT_MIN: Span = Span::seconds(1);
+/// How long a request waits for an approver before it lapses.
+pub const REQUEST_LAPSES_AFTER: Span = Span::hours(1);
+/// A due instant reached later than this is a misfire.
+pub const MISFIRE_GRACE: Span = Span::seconds(60);
+/// Longest time one attempt of a step may take.
+pub const ATTEMPT_MAX: Span = Span::minutes(10);
+/// Longest wait between two attempts of a step.
+pub const RETRY_MAX: Span = Span::hours(1);
+/// How far a command's stamp may lie ahead of model time before it is refused.
+pub const STAMP_AHEAD: Span = Span::days(3_650);

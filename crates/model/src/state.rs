@@ -1,0 +1,184 @@
+//! The replicated state: every table, what is derived from them, and `apply`.
+
+use imbl::OrdSet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    attempt::Job,
+    audit::{AuditHead, AuditRecord},
+    command::Stamped,
+    consumer::Consumer,
+    credential::{Credential, Version},
+    event::{Event, Revocation},
+    grant::Grant,
+    identity::Identity,
+    name::ScheduleName,
+    node::Node,
+    outcome::Outcome,
+    rotation::Rotation,
+    schedule::Schedule,
+    store::Store,
+    table::{Digest, LoadError, Record, Row, Table},
+    target::Target,
+    time::Time,
+    token::Token,
+};
+
+/// Numbers that only grow, and the few facts that are not rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Model time: the latest stamp seen.
+    pub now: Time,
+    /// The number of the last rotation.
+    pub rotations: u64,
+    /// The number of the last revocation.
+    pub revocations: u64,
+    /// The number of the last grant.
+    pub grants: u64,
+    /// The last fencing number handed out.
+    pub fence: u64,
+    /// The revision of the last event.
+    pub revision: u64,
+    /// The end of the audit chain.
+    pub audit: AuditHead,
+    /// The data key, wrapped by the root key.
+    pub data_key: Option<DataKey>,
+}
+
+impl Row for Meta {
+    type Key = u8;
+    const TAG: u8 = 0;
+}
+
+/// The data key that seals secrets, wrapped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataKey {
+    /// Its id.
+    pub id: u32,
+    /// The key, wrapped by the root key.
+    pub wrapped: Vec<u8>,
+}
+
+impl std::fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DataKey({})", self.id)
+    }
+}
+
+/// Something that happens at an instant by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A schedule falls due.
+    Schedule(ScheduleName),
+    /// An attempt is lost, or a wait before the next one is over, or an overlap or a grant ends.
+    Job(Job),
+    /// An event's deadline passes.
+    Event(u64),
+}
+
+/// The replicated state. A clone shares structure and costs next to nothing.
+#[derive(Clone, Default)]
+pub struct State {
+    pub(crate) meta: Table<Meta>,
+    pub(crate) identities: Table<Identity>,
+    pub(crate) targets: Table<Target>,
+    pub(crate) stores: Table<Store>,
+    pub(crate) credentials: Table<Credential>,
+    pub(crate) versions: Table<Version>,
+    pub(crate) schedules: Table<Schedule>,
+    pub(crate) rotations: Table<Rotation>,
+    pub(crate) events: Table<Event>,
+    pub(crate) revocations: Table<Revocation>,
+    pub(crate) consumers: Table<Consumer>,
+    pub(crate) grants: Table<Grant>,
+    pub(crate) tokens: Table<Token>,
+    pub(crate) nodes: Table<Node>,
+    pub(crate) audit: Table<AuditRecord>,
+    /// Derived: every timer by its instant.
+    pub(crate) timers: OrdSet<(Time, Timer)>,
+    /// Derived: jobs that have not reached their end.
+    pub(crate) open: OrdSet<Job>,
+}
+
+/// Runs an expression on every table, in the order of their tags.
+macro_rules! each_table {
+    (read $state:ident, $table:ident => $do:expr) => {
+        each_table!(@all (&) $state, $table, $do)
+    };
+    (write $state:ident, $table:ident => $do:expr) => {
+        each_table!(@all (&mut) $state, $table, $do)
+    };
+    (@all $access:tt $state:ident, $table:ident, $do:expr) => {
+        each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
+            rotations events revocations consumers grants tokens nodes audit)
+    };
+    (@each $access:tt $state:ident, $table:ident, $do:expr, $($name:ident)*) => {
+        $(each_table!(@one $access $state, $table, $do, $name);)*
+    };
+    (@one ($($access:tt)+) $state:ident, $table:ident, $do:expr, $name:ident) => {{
+        let $table = $($access)+ $state.$name;
+        $do
+    }};
+}
+
+impl State {
+    /// Applies one command. Deterministic and total: it refuses by value and never panics on content.
+    pub fn apply(&mut self, stamped: &Stamped) -> Outcome {
+        crate::apply::apply(self, stamped)
+    }
+
+    /// Takes the records written or removed since the last call, to be persisted in order.
+    pub fn drain_changes(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        each_table!(write self, table => table.drain_touched(&mut records));
+        records
+    }
+
+    /// The whole state as records; what [`State::load`] takes.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        self.meta
+            .records()
+            .chain(self.identities.records())
+            .chain(self.targets.records())
+            .chain(self.stores.records())
+            .chain(self.credentials.records())
+            .chain(self.versions.records())
+            .chain(self.schedules.records())
+            .chain(self.rotations.records())
+            .chain(self.events.records())
+            .chain(self.revocations.records())
+            .chain(self.consumers.records())
+            .chain(self.grants.records())
+            .chain(self.tokens.records())
+            .chain(self.nodes.records())
+            .chain(self.audit.records())
+    }
+
+    /// Builds a state from records.
+    ///
+    /// # Errors
+    /// A record of an unknown table, or one that does not decode.
+    pub fn load<E: From<LoadError>>(records: impl IntoIterator<Item = Result<Record, E>>) -> Result<Self, E> {
+        let mut state = Self::default();
+        for record in records {
+            state.load_record(&record?)?;
+        }
+        state.derive();
+        Ok(state)
+    }
+
+    /// The digest over all tables: equal content gives equal digests on every replica.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        each_table!(read self, table => digest.add(table.digest()));
+        digest
+    }
+
+    fn load_record(&mut self, record: &Record) -> Result<(), LoadError> {
+        each_table!(write self, table => if table.has_tag(record.table) {
+            return table.load(record);
+        });
+        Err(LoadError::UnknownTable(record.table))
+    }
+}

@@ -1,0 +1,167 @@
+//! Reading the state: tables, and the questions asked of them more than once.
+
+use std::ops::Bound;
+
+use crate::{
+    DataKey, State,
+    attempt::Job,
+    audit::{AuditHead, AuditRecord},
+    consumer::Consumer,
+    credential::{Credential, Version},
+    event::{About, Event, ReasonCode, Revocation, Subject},
+    grant::Grant,
+    identity::Identity,
+    name::{CredentialName, TargetName},
+    node::Node,
+    rotation::Rotation,
+    schedule::Schedule,
+    store::Store,
+    table::Table,
+    target::Target,
+    time::Time,
+    token::Token,
+};
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident: $row:ty;)*) => {
+        impl State {
+            $($(#[$doc])*
+            #[must_use]
+            pub const fn $name(&self) -> &Table<$row> {
+                &self.$name
+            })*
+        }
+    };
+}
+
+tables! {
+    /// Identities by name.
+    identities: Identity;
+    /// Targets by name.
+    targets: Target;
+    /// Stores by name.
+    stores: Store;
+    /// Credentials by name.
+    credentials: Credential;
+    /// Versions by credential and number.
+    versions: Version;
+    /// Schedules by name.
+    schedules: Schedule;
+    /// Rotations by id.
+    rotations: Rotation;
+    /// Events by revision; those kept.
+    events: Event;
+    /// Revocations by id.
+    revocations: Revocation;
+    /// Consumers by name.
+    consumers: Consumer;
+    /// Grants by id.
+    grants: Grant;
+    /// Tokens by name.
+    tokens: Token;
+    /// Nodes by id.
+    nodes: Node;
+    /// Audit records by sequence.
+    audit: AuditRecord;
+}
+
+impl State {
+    /// Model time: the latest stamp seen.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.meta().now
+    }
+
+    /// The revision of the last event; 0 before the first.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.meta().revision
+    }
+
+    /// The end of the audit chain.
+    #[must_use]
+    pub fn audit_head(&self) -> AuditHead {
+        self.meta().audit
+    }
+
+    /// The wrapped data key, once there is one.
+    #[must_use]
+    pub fn data_key(&self) -> Option<DataKey> {
+        self.meta().data_key
+    }
+
+    /// The versions of a credential, oldest first.
+    pub fn versions_of(&self, credential: &CredentialName) -> impl DoubleEndedIterator<Item = &Version> {
+        self.versions
+            .range((credential.clone(), 0)..=(credential.clone(), u32::MAX))
+            .map(|(_, version)| version)
+    }
+
+    /// Rotations and grants that have not reached their end.
+    pub fn open_jobs(&self) -> impl Iterator<Item = Job> {
+        self.open.iter().copied()
+    }
+
+    /// The first revision of which everything after it is still kept: a consumer below it needs a snapshot.
+    #[must_use]
+    pub fn history_starts_after(&self) -> u64 {
+        self.events.iter().next().map_or(self.revision(), |(first, _)| first - 1)
+    }
+
+    /// The kept events for `consumer` after `revision`, oldest first.
+    pub fn stream_of<'a>(&'a self, consumer: &'a Consumer, after: u64) -> impl Iterator<Item = &'a Event> {
+        let rest = (Bound::Excluded(after), Bound::Unbounded);
+        self.events.range(rest).map(|(_, event)| event).filter(|event| consumer.is_owed(event))
+    }
+
+    /// The kept events owed to `consumer` that it has neither enforced nor been excused from, oldest first.
+    pub fn outstanding_of<'a>(&'a self, consumer: &'a Consumer) -> impl Iterator<Item = &'a Event> {
+        self.stream_of(consumer, consumer.enforced.cursor())
+            .filter(|event| !consumer.has_settled(event.revision))
+    }
+
+    /// The required consumers that have not settled `revision`.
+    pub fn missing_receipts(&self, revision: u64) -> impl Iterator<Item = &Consumer> {
+        let event = self.events.get(&revision);
+        self.consumers.values().filter(move |consumer| {
+            consumer.required
+                && event.is_some_and(|event| consumer.is_owed(event))
+                && !consumer.has_settled(revision)
+        })
+    }
+
+    /// Whether every required consumer has settled every event of `revocation`.
+    #[must_use]
+    pub fn is_acked(&self, revocation: &Revocation) -> bool {
+        revocation.revisions.iter().all(|revision| self.missing_receipts(*revision).next().is_none())
+    }
+
+    /// The target an event's subject lives at.
+    #[must_use]
+    pub fn target_of(&self, about: &About) -> Option<&TargetName> {
+        match about {
+            About::Version { credential, .. } => self.credentials.get(credential).map(|row| &row.target),
+            About::Grant(id) => self.grants.get(id).map(|row| &row.target),
+        }
+    }
+
+    /// Whether a hold on this version stands.
+    #[must_use]
+    pub fn is_held(&self, credential: &CredentialName, version: u32) -> bool {
+        let Some(identity) = self.credentials.get(credential).map(|row| &row.identity) else { return false };
+        self.revocations.values().rev().any(|revocation| {
+            revocation.code == ReasonCode::Hold
+                && revocation.lifted.is_none()
+                && match &revocation.subject {
+                    Subject::Credential(name) => name == credential,
+                    Subject::Version(name, number) => name == credential && *number == version,
+                    Subject::Identity(name) => name == identity,
+                    Subject::Grant(_) => false,
+                }
+        })
+    }
+
+    pub(crate) fn meta(&self) -> crate::Meta {
+        self.meta.get(&0).cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,43 @@
+//! `cargo xtask`: the commands that prove the workspace, the same for a person and for CI.
+//! It refuses to be part of the product: nothing here is linked into `revolve`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a build tool talks to its terminal")]
+
+mod apt;
+mod cargo;
+mod crash_points;
+mod deny;
+mod fix;
+mod postgres;
+mod steps;
+mod tally;
+mod test;
+mod venv;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Proves the workspace: the same commands for a person and for CI.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Find or install the servers that the tests need, then build and run every test.
+    Test {
+        /// Handed to `cargo test`, such as `-p tests harness`; the default is the whole workspace.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Check formatting, lints, dependencies and documentation. Never writes.
+    Verify,
+    /// Format, and apply the lint fixes that a machine can make.
+    Fix,
+}
+
+fn main() -> ExitCode {
+    match Task::parse() {
+        Task::Test { args } => test::run(&args),
+        Task::Verify => verify::run(),
+        Task::Fix => fix::run(),
+    }
+}

@@ -1,0 +1,34 @@
+//! `cargo xtask verify`: everything that can be checked without running the tests. It never writes.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cargo::{cargo, succeed};
+use crate::deny;
+use crate::steps::{Checked, Steps};
+
+/// Runs every check, also after one has failed.
+pub fn run() -> ExitCode {
+    let mut steps = Steps::default();
+    steps.run("format", || whole(&["fmt", "--all", "--check"]));
+    steps.run("lints", || {
+        whole(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"])
+    });
+    steps.run("dependencies", deny::rules);
+    steps.run("advisories", deny::advisories);
+    steps.run("documentation", documentation);
+    steps.close("verify")
+}
+
+fn whole(args: &[&str]) -> Result<Checked> {
+    succeed(cargo().args(args))?;
+    Ok(Checked::Whole)
+}
+
+fn documentation() -> Result<Checked> {
+    let mut command = cargo();
+    command.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings");
+    succeed(&mut command)?;
+    Ok(Checked::Whole)
+}

@@ -1,0 +1,18 @@
+//! Real servers and real processes for the stories: each on its own free port and in its own temporary folder,
+//! ended by process id when dropped. It refuses to skip: where a server is missing the test fails and says how to
+//! get it, and it refuses to sleep: everything waits for a state, through [`eventually()`].
+
+pub mod canary;
+mod eventually;
+pub mod moto;
+pub mod port;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod surroundings;
+
+pub use eventually::{Look, eventually};
+pub use moto::Moto;
+pub use postgres::Postgres;
+pub use process::Child;
+pub use proxy::Proxy;
