@@ -195,3 +195,16 @@ pub enum Liveness {
     /// It could not be found out.
     Unknown,
 }
+
+impl Liveness {
+    /// The finding as words are written in output and audit.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Refused => "refused",
+            Self::Absent => "absent",
+            Self::Unknown => "unknown",
+        }
+    }
+}

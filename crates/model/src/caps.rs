@@ -36,5 +36,13 @@ pub const MISFIRE_GRACE: Span = Span::seconds(60);
 pub const ATTEMPT_MAX: Span = Span::minutes(10);
 /// Longest wait between two attempts of a step.
 pub const RETRY_MAX: Span = Span::hours(1);
-/// How far a command's stamp may lie ahead of model time before it is refused.
-pub const STAMP_AHEAD: Span = Span::days(3_650);
+/// How long after its deadline an attempt may still be finished before it counts as lost.
+pub const ATTEMPT_GRACE: Span = Span::seconds(2);
+/// Longest overlap of two versions.
+pub const OVERLAP_MAX: Span = Span::days(90);
+/// Longest time consumers may be given to enforce an event.
+pub const ACK_WITHIN_MAX: Span = Span::days(90);
+/// Most attempts of one step.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+/// Longest user name at a target, in bytes (PostgreSQL cuts at 63).
+pub const USERNAME_BYTES: usize = 63;

@@ -286,7 +286,7 @@ pub struct PutCredential {
     pub workloads: Vec<String>,
     /// Leave for more than one workload.
     pub shared: Option<SharedException>,
-    /// The secret in use today, adopted as version 1; only when the credential is new.
+    /// The secret in use today, adopted as the first version; only when the credential is new.
     pub adopt: Option<Adopt>,
 }
 
@@ -295,7 +295,9 @@ pub struct PutCredential {
 pub struct Adopt {
     /// The user it logs in as.
     pub username: String,
-    /// The secret, bound to version 1.
+    /// The version it was sealed for: what [`crate::State::next_version`] says, else it is refused.
+    pub version: u32,
+    /// The secret, bound to that version.
     pub sealed: Sealed,
 }
 

@@ -28,8 +28,6 @@ pub struct Credential {
     pub shared: Option<SharedException>,
     /// The active version; `None` before the first one and after its revocation.
     pub current: Option<u32>,
-    /// The number the next version will get.
-    pub next_version: u32,
     /// The rotation under way.
     pub rotation: Option<RotationId>,
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attempt::{Attempt, FailureClass, Liveness, Retry, Step},
+    caps,
     name::{GrantId, RevocationId, TargetName},
     sealed::Sealed,
     table::Row,
@@ -67,6 +68,23 @@ impl Grant {
     #[must_use]
     pub fn is_live(&self, now: Time) -> bool {
         matches!(self.stage, GrantStage::Active) && self.expires.is_some_and(|end| now < end)
+    }
+
+    /// The instant at which the present stage ends without anybody's doing.
+    #[must_use]
+    pub fn ends_by_itself(&self) -> Option<Time> {
+        match self.stage {
+            GrantStage::Requested => Some(self.requested.plus(caps::REQUEST_LAPSES_AFTER)),
+            GrantStage::Prepare | GrantStage::Install | GrantStage::Uncertain | GrantStage::Active => self.expires,
+            GrantStage::Retire
+            | GrantStage::Sever
+            | GrantStage::ProveRefused
+            | GrantStage::Remove
+            | GrantStage::AwaitingReview
+            | GrantStage::Reviewed
+            | GrantStage::Denied
+            | GrantStage::Lapsed => None,
+        }
     }
 }
 

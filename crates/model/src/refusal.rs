@@ -112,6 +112,10 @@ codes! {
     InvalidTiming = "invalid_timing", "try it with `revolve schedule preview`";
     /// A rotation of the credential is under way.
     RotationInFlight = "rotation_in_flight", "wait for it, or abort it with `revolve rotation abort`";
+    /// Another credential already uses that user, or that place in a store.
+    TakenByAnother = "taken_by_another", "give each credential a user and a place of its own";
+    /// Somebody else changed it meanwhile.
+    Conflict = "conflict", "read it again and repeat";
     /// The rotation has ended.
     RotationEnded = "rotation_ended", "start another with `revolve schedule trigger`";
     /// The rotation is past the point from which it can go back.

@@ -42,6 +42,8 @@ pub struct Rotation {
     pub attempt: Option<Attempt>,
     /// How often the present step was tried.
     pub retry: Retry,
+    /// How often a retired version was seen to log in all the same.
+    pub refuted: u32,
     /// The feed entry that told consumers of the candidate.
     pub published_revision: Option<u64>,
     /// When the overlap ends whatever consumers do.

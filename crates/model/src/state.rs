@@ -94,6 +94,8 @@ pub struct State {
     pub(crate) tokens: Table<Token>,
     pub(crate) nodes: Table<Node>,
     pub(crate) audit: Table<AuditRecord>,
+    /// Derived: the row of `meta`, written back once per command.
+    pub(crate) facts: Meta,
     /// Derived: every timer by its instant.
     pub(crate) timers: OrdSet<(Time, Timer)>,
     /// Derived: jobs that have not reached their end.
@@ -173,6 +175,15 @@ impl State {
         let mut digest = Digest::default();
         each_table!(read self, table => digest.add(table.digest()));
         digest
+    }
+
+    /// The digest of what commands are about: everything but the audit log and the counters.
+    pub(crate) fn content_digest(&self) -> [u8; 32] {
+        let mut digest = Digest::default();
+        each_table!(read self, table => if !table.has_tag(Meta::TAG) && !table.has_tag(AuditRecord::TAG) {
+            digest.add(table.digest());
+        });
+        digest.to_bytes()
     }
 
     fn load_record(&mut self, record: &Record) -> Result<(), LoadError> {

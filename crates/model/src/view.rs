@@ -69,25 +69,25 @@ impl State {
     /// Model time: the latest stamp seen.
     #[must_use]
     pub fn now(&self) -> Time {
-        self.meta().now
+        self.facts.now
     }
 
     /// The revision of the last event; 0 before the first.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        self.meta().revision
+        self.facts.revision
     }
 
     /// The end of the audit chain.
     #[must_use]
     pub fn audit_head(&self) -> AuditHead {
-        self.meta().audit
+        self.facts.audit
     }
 
     /// The wrapped data key, once there is one.
     #[must_use]
     pub fn data_key(&self) -> Option<DataKey> {
-        self.meta().data_key
+        self.facts.data_key.clone()
     }
 
     /// The versions of a credential, oldest first.
@@ -161,7 +161,10 @@ impl State {
         })
     }
 
-    pub(crate) fn meta(&self) -> crate::Meta {
-        self.meta.get(&0).cloned().unwrap_or_default()
+    /// The number that the next version of `credential` will get; numbers are never used twice, not even when a
+    /// credential is removed and declared again.
+    #[must_use]
+    pub fn next_version(&self, credential: &CredentialName) -> u32 {
+        self.versions_of(credential).next_back().map_or(1, |version| version.number + 1)
     }
 }

@@ -3,7 +3,6 @@
 use crate::{
     State,
     attempt::{Attempt, Job, Retry, Step},
-    grant::GrantStage,
     name::NodeId,
     node,
     rotation::Stage,
@@ -111,6 +110,7 @@ impl State {
 
     /// Rebuilds what is derived from the tables.
     pub(crate) fn derive(&mut self) {
+        self.facts = self.meta.get(&0).cloned().unwrap_or_default();
         let timers = [
             self.schedules.iter().map(|(name, _)| Timer::Schedule(name.clone())).collect::<Vec<_>>(),
             self.rotations.iter().map(|(id, _)| Timer::Job(Job::Rotation(*id))).collect(),
@@ -147,21 +147,7 @@ impl State {
             Timer::Job(Job::Grant(id)) => {
                 let grant = self.grants.get(id)?;
                 let attempt = grant.attempt.as_ref().map(|attempt| attempt.deadline);
-                let end = match grant.stage {
-                    GrantStage::Requested => Some(grant.requested.plus(crate::caps::REQUEST_LAPSES_AFTER)),
-                    GrantStage::Prepare
-                    | GrantStage::Install
-                    | GrantStage::Uncertain
-                    | GrantStage::Active => grant.expires,
-                    GrantStage::Retire
-                    | GrantStage::Sever
-                    | GrantStage::ProveRefused
-                    | GrantStage::Remove
-                    | GrantStage::AwaitingReview
-                    | GrantStage::Reviewed
-                    | GrantStage::Denied
-                    | GrantStage::Lapsed => None,
-                };
+                let end = grant.ends_by_itself();
                 [attempt, end].into_iter().flatten().min()
             }
         }

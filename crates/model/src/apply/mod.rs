@@ -1,9 +1,286 @@
-//! stub
+//! `apply`: one command, one transition, one audit record. Each file holds the verbs of one noun.
+
+mod access;
+mod check;
+mod declare;
+mod feed;
+mod grant;
+mod revoke;
+mod rotate;
+mod schedule;
+mod tick;
+
 use crate::{
     State,
-    command::Stamped,
+    attempt::{Job, StepOutcome},
+    audit::{AuditHead, AuditRecord},
+    command::{Command, Receipt, Stamped},
     outcome::{Applied, Outcome},
+    refusal::{Code, Refusal},
+    state::Timer,
 };
-pub(crate) fn apply(_state: &mut State, _stamped: &Stamped) -> Outcome {
-    Ok(Applied::Changed)
+
+/// Who acts when nobody asked.
+const SYSTEM: &str = "system";
+
+pub(crate) fn apply(state: &mut State, stamped: &Stamped) -> Outcome {
+    state.facts.now = state.facts.now.max(stamped.at);
+    let outcome = match &stamped.command {
+        Command::Tick(_) => Ok(state.tick()),
+        Command::RecordRefusals(command) => Ok(state.record_refusals(command)),
+        command @ Command::Acknowledge(body) => {
+            let outcome = state.audited(stamped, command, |state| state.acknowledge(body));
+            if let Ok(Applied::Answered { refused }) = &outcome {
+                state.record_refused_answers(&stamped.actor, body, refused);
+            }
+            outcome
+        }
+        command => state.audited(stamped, command, |state| state.dispatch(&stamped.actor, command)),
+    };
+    state.write_facts();
+    outcome
+}
+
+impl State {
+    fn dispatch(&mut self, actor: &str, command: &Command) -> Outcome {
+        match command {
+            Command::PutIdentity(body) => self.put_identity(body),
+            Command::RemoveIdentity(body) => self.remove_identity(body),
+            Command::PutTarget(body) => self.put_target(body),
+            Command::RemoveTarget(body) => self.remove_target(body),
+            Command::PutStore(body) => self.put_store(body),
+            Command::RemoveStore(body) => self.remove_store(body),
+            Command::PutCredential(body) => self.put_credential(body),
+            Command::RemoveCredential(body) => self.remove_credential(body),
+            Command::PutSchedule(body) => self.put_schedule(body),
+            Command::RemoveSchedule(body) => self.remove_schedule(body),
+            Command::PauseSchedule(body) => self.pause_schedule(body),
+            Command::ResumeSchedule(body) => self.resume_schedule(body),
+            Command::TriggerSchedule(body) => self.trigger_schedule(body),
+            Command::Begin(body) => self.begin(body),
+            Command::Finish(body) => self.finish(body),
+            Command::AbortRotation(body) => self.abort_rotation(body),
+            Command::RetryRotation(body) => self.retry_rotation(body),
+            Command::Revoke(body) => self.revoke(actor, body),
+            Command::LiftRevocation(body) => self.lift_revocation(actor, body),
+            Command::PutConsumer(body) => self.put_consumer(body),
+            Command::RemoveConsumer(body) => self.remove_consumer(body),
+            Command::Deliver(body) => self.deliver(body),
+            Command::WaiveReceipt(body) => self.waive_receipt(body),
+            Command::RequestGrant(body) => self.request_grant(actor, body),
+            Command::ApproveGrant(body) => self.approve_grant(actor, body),
+            Command::DenyGrant(body) => self.deny_grant(actor, body),
+            Command::EndGrant(body) => self.end_grant(actor, body),
+            Command::RevealGrant(body) => self.reveal_grant(actor, body),
+            Command::ReviewGrant(body) => self.review_grant(actor, body),
+            Command::IssueToken(body) => self.issue_token(body),
+            Command::RevokeToken(body) => self.revoke_token(body),
+            Command::AnnounceNode(body) => self.announce_node(body),
+            Command::ReportReachable(body) => self.report_reachable(body),
+            Command::InstallDataKey(body) => self.install_data_key(body),
+            Command::RecordRead(body) => self.record_read(body),
+            Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
+                unreachable!("these write their own audit records, see `apply`")
+            }
+        }
+    }
+
+    /// Runs one transition and writes its audit record, whether it was made or refused.
+    fn audited(
+        &mut self,
+        stamped: &Stamped,
+        command: &Command,
+        transition: impl FnOnce(&mut Self) -> Outcome,
+    ) -> Outcome {
+        let before = self.content_digest();
+        let outcome = transition(self);
+        let (object, mut detail) = describe(command);
+        let refused = match &outcome {
+            Ok(applied) => {
+                append_effect(&mut detail, applied);
+                None
+            }
+            Err(refusal) => {
+                detail.clone_from(&refusal.message);
+                Some(refusal.code.as_str())
+            }
+        };
+        self.record(before, &stamped.actor, command.action(), object, detail, refused);
+        outcome
+    }
+
+    /// Writes an audit record of something that happened by itself.
+    fn record_effect(&mut self, before: [u8; 32], action: &str, object: String, detail: String) {
+        self.record(before, SYSTEM, action, object, detail, None);
+    }
+
+    fn record(
+        &mut self,
+        before: [u8; 32],
+        actor: &str,
+        action: &str,
+        object: String,
+        detail: String,
+        refused: Option<&str>,
+    ) {
+        let head = self.facts.audit;
+        let mut record = AuditRecord {
+            sequence: head.sequence + 1,
+            at: self.facts.now,
+            actor: actor.to_owned(),
+            action: action.to_owned(),
+            object,
+            detail,
+            refused: refused.map(str::to_owned),
+            before,
+            after: self.content_digest(),
+            previous: head.hash,
+            hash: [0; 32],
+        };
+        record.hash = record.expected_hash();
+        self.facts.audit = AuditHead { sequence: record.sequence, hash: record.hash };
+        self.audit.put(record.sequence, record);
+    }
+
+    fn write_facts(&mut self) {
+        if self.meta.get(&0) != Some(&self.facts) {
+            self.meta.put(0, self.facts.clone());
+        }
+    }
+
+    /// Writes a row that a timer depends on, and moves the timer and the list of open jobs with it.
+    fn timed<T>(&mut self, timer: Timer, write: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.instant_of(&timer);
+        let result = write(self);
+        let after = self.instant_of(&timer);
+        if let Timer::Job(job) = timer {
+            if self.is_open(job) {
+                self.open.insert(job);
+            } else {
+                self.open.remove(&job);
+            }
+        }
+        if before != after {
+            if let Some(at) = before {
+                self.timers.remove(&(at, timer.clone()));
+            }
+            if let Some(at) = after {
+                self.timers.insert((at, timer));
+            }
+        }
+        result
+    }
+}
+
+/// What a command is about and why, for the audit log. Sealed secrets never take part.
+fn describe(command: &Command) -> (String, String) {
+    let object = |kind: &str, name: &dyn std::fmt::Display| format!("{kind}/{name}");
+    let plain = |object: String| (object, String::new());
+    match command {
+        Command::PutIdentity(c) => (object("identity", &c.name), format!("owner {}", c.owner)),
+        Command::RemoveIdentity(c) => plain(object("identity", &c.name)),
+        Command::PutTarget(c) => (object("target", &c.name), format!("provider {}", c.provider)),
+        Command::RemoveTarget(c) => plain(object("target", &c.name)),
+        Command::PutStore(c) => (object("store", &c.name), format!("kind {}", c.kind)),
+        Command::RemoveStore(c) => plain(object("store", &c.name)),
+        Command::PutCredential(c) => {
+            (object("credential", &c.name), format!("of {} at {}, {}", c.identity, c.target, c.strategy.as_str()))
+        }
+        Command::RemoveCredential(c) => plain(object("credential", &c.name)),
+        Command::PutSchedule(c) => (object("schedule", &c.name), format!("rotates {}", c.credential)),
+        Command::RemoveSchedule(c) => plain(object("schedule", &c.name)),
+        Command::PauseSchedule(c) => (object("schedule", &c.name), c.reason.clone()),
+        Command::ResumeSchedule(c) => plain(object("schedule", &c.name)),
+        Command::TriggerSchedule(c) => plain(object("schedule", &c.name)),
+        Command::Begin(c) => (job_object(c.job), format!("{} on {}", c.step.as_str(), c.node)),
+        Command::Finish(c) => (job_object(c.job), format!("attempt {}: {}", c.fence, outcome_text(&c.outcome))),
+        Command::AbortRotation(c) => (object("rotation", &c.id), c.reason.clone()),
+        Command::RetryRotation(c) => plain(object("rotation", &c.id)),
+        Command::Revoke(c) => (c.subject.to_string(), format!("{}: {}", c.code.as_str(), c.reason)),
+        Command::LiftRevocation(c) => (object("revocation", &c.id), c.reason.clone()),
+        Command::PutConsumer(c) => (object("consumer", &c.name), format!("owner {}", c.owner)),
+        Command::RemoveConsumer(c) => plain(object("consumer", &c.name)),
+        Command::Deliver(c) => (format!("{} consumers", c.upto.len()), list_deliveries(c)),
+        Command::Acknowledge(c) => (format!("{} answers", c.answers.len()), list_answers(c)),
+        Command::WaiveReceipt(c) => {
+            (object("consumer", &c.consumer), format!("revision {}: {}", c.revision, c.reason))
+        }
+        Command::RequestGrant(c) => (
+            object("target", &c.target),
+            format!("role {} for {}, ticket {}: {}", c.role, c.duration, c.ticket, c.reason),
+        ),
+        Command::ApproveGrant(c) => plain(object("grant", &c.id)),
+        Command::DenyGrant(c) => (object("grant", &c.id), c.reason.clone()),
+        Command::EndGrant(c) => (object("grant", &c.id), c.reason.clone()),
+        Command::RevealGrant(c) => plain(object("grant", &c.id)),
+        Command::ReviewGrant(c) => (object("grant", &c.id), c.note.clone()),
+        Command::IssueToken(c) => {
+            (object("token", &c.name), format!("{} for {}", c.role.as_str(), c.principal))
+        }
+        Command::RevokeToken(c) => (object("token", &c.name), c.reason.clone()),
+        Command::AnnounceNode(c) => (object("node", &c.id), format!("{} at {}", c.version, c.client_address)),
+        Command::ReportReachable(c) => ("nodes".to_owned(), list(c.nodes.iter())),
+        Command::InstallDataKey(c) => plain(object("key", &c.id)),
+        Command::RecordRead(c) => (object("credential", &c.credential), format!("version {}", c.version)),
+        Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
+    }
+}
+
+fn job_object(job: Job) -> String {
+    match job {
+        Job::Rotation(id) => format!("rotation/{id}"),
+        Job::Grant(id) => format!("grant/{id}"),
+    }
+}
+
+fn outcome_text(outcome: &StepOutcome) -> String {
+    match outcome {
+        StepOutcome::Prepared { .. } => "candidate sealed".to_owned(),
+        StepOutcome::Done { note } => format!("done: {note}"),
+        StepOutcome::Failed { failure, .. } => format!("failed ({}): {}", failure.class.as_str(), failure.message),
+        StepOutcome::Unknown { message } => format!("outcome unknown: {message}"),
+        StepOutcome::Probed(probed) => {
+            format!("candidate {}, current {}", probed.candidate.as_str(), probed.current.as_str())
+        }
+        StepOutcome::StillLive { message, .. } => format!("still live: {message}"),
+    }
+}
+
+fn list<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn list_deliveries(command: &crate::command::Deliver) -> String {
+    list(command.upto.iter().map(|(consumer, upto)| format!("{consumer}:{upto}")))
+}
+
+fn list_answers(command: &crate::command::Acknowledge) -> String {
+    let receipt = |receipt: &Receipt| match receipt {
+        Receipt::Received => "received",
+        Receipt::Enforced => "enforced",
+        Receipt::Failed { .. } => "failed",
+    };
+    let ranges = |ranges: &[(u64, u64)]| {
+        let texts: Vec<_> = ranges.iter().take(8).map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
+        texts.join(",")
+    };
+    list(command.answers.iter().map(|a| format!("{} {} {}", a.consumer, receipt(&a.receipt), ranges(&a.ranges))))
+}
+
+fn append_effect(detail: &mut String, applied: &Applied) {
+    let effect = match applied {
+        Applied::Changed | Applied::Unchanged | Applied::Answered { .. } => return,
+        Applied::Started(id) => id.to_string(),
+        Applied::Begun { fence } => format!("attempt {fence}"),
+        Applied::Revoked { id, revisions } => format!("{id}, revisions {}", list(revisions.iter())),
+        Applied::Requested(id) => id.to_string(),
+    };
+    if !detail.is_empty() {
+        detail.push_str("; ");
+    }
+    detail.push_str(&effect);
+}
+
+fn refuse<T>(code: Code, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(code, message))
 }

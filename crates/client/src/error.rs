@@ -1,0 +1,201 @@
+//! What a call can end in, read from the status and its `google.rpc.ErrorInfo`.
+
+use std::error::Error as _;
+
+use tonic::{Code, ConnectError, Status};
+use tonic_types::StatusExt;
+
+use crate::OptionsError;
+
+/// Why a call did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cluster said no. Nothing has changed.
+    #[error("{0}")]
+    Refused(Refused),
+    /// The token is missing, unknown, expired or revoked.
+    #[error("{0}")]
+    Unauthenticated(Refused),
+    /// The token's role does not allow it.
+    #[error("{0}")]
+    PermissionDenied(Refused),
+    /// The cluster has no leader at present. Nothing has changed; safe to try again.
+    #[error("{0}")]
+    NoLeader(Refused),
+    /// No address could be reached. Nothing was sent; safe to try again.
+    #[error("no address answers: {}", causes(.tried))]
+    Unreachable {
+        /// Each address, and what happened there.
+        tried: Vec<(String, String)>,
+    },
+    /// The connection or the wait ended after the request was sent: it may or may not have been carried out.
+    #[error("the outcome is unknown: {message}")]
+    Unknown {
+        /// What happened.
+        message: String,
+    },
+    /// The server failed.
+    #[error("the server failed: {message}")]
+    Failed {
+        /// What it says.
+        message: String,
+    },
+    /// An event of the feed is missing, and asking again did not bring it.
+    #[error("the feed has a gap: event {revision} follows {previous}, but only {held} is held")]
+    Gap {
+        /// The event that shows it.
+        revision: u64,
+        /// The event that must come before it.
+        previous: u64,
+        /// The revision up to which everything is held.
+        held: u64,
+    },
+    /// The client was set up in a way that cannot work.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+}
+
+/// A "no", in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// What kind of refusal it is; stable. See `model::refusal::Code`.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do next; may be empty.
+    pub remedy: String,
+}
+
+impl Error {
+    /// The refusal, where there is one.
+    #[must_use]
+    pub const fn refused(&self) -> Option<&Refused> {
+        match self {
+            Self::Refused(refused)
+            | Self::Unauthenticated(refused)
+            | Self::PermissionDenied(refused)
+            | Self::NoLeader(refused) => Some(refused),
+            Self::Unreachable { .. }
+            | Self::Unknown { .. }
+            | Self::Failed { .. }
+            | Self::Gap { .. }
+            | Self::Options(_) => None,
+        }
+    }
+
+    /// Whether the same call may go well a little later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::NoLeader(_) | Self::Unreachable { .. } | Self::Unknown { .. })
+    }
+
+    /// Whether the call has certainly had no effect, so that it may be sent elsewhere.
+    pub(crate) const fn had_no_effect(&self) -> bool {
+        matches!(self, Self::NoLeader(_) | Self::Unreachable { .. })
+    }
+
+    /// Reads a status that came from `address`.
+    pub(crate) fn from_status(address: &str, status: &Status) -> Self {
+        if never_connected(status) {
+            let cause = innermost(status);
+            return Self::Unreachable { tried: vec![(address.to_owned(), cause)] };
+        }
+        let refused = refusal(status);
+        match status.code() {
+            Code::Unauthenticated => Self::Unauthenticated(refused),
+            Code::PermissionDenied => Self::PermissionDenied(refused),
+            Code::Unavailable if status.get_details_error_info().is_some() => Self::NoLeader(refused),
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange => Self::Refused(refused),
+            Code::Ok | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+                Self::Failed { message: status.message().to_owned() }
+            }
+            Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Unavailable => {
+                Self::Unknown { message: status.message().to_owned() }
+            }
+        }
+    }
+}
+
+fn causes(tried: &[(String, String)]) -> String {
+    let each: Vec<_> = tried.iter().map(|(address, cause)| format!("{address} ({cause})")).collect();
+    each.join(", ")
+}
+
+fn refusal(status: &Status) -> Refused {
+    let info = status.get_details_error_info();
+    let code = info.as_ref().map_or_else(|| snake(status.code()), |info| info.reason.clone());
+    let remedy = info.and_then(|mut info| info.metadata.remove("remedy")).unwrap_or_default();
+    Refused { code, message: status.message().to_owned(), remedy }
+}
+
+/// `FailedPrecondition` becomes `failed_precondition`.
+fn snake(code: Code) -> String {
+    let mut text = String::new();
+    for c in format!("{code:?}").chars() {
+        if c.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text
+}
+
+fn never_connected(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn innermost(status: &Status) -> String {
+    let mut error: &dyn std::error::Error = status;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use tonic_types::ErrorDetails;
+
+    fn status(code: Code, reason: &str) -> Status {
+        let metadata = HashMap::from([("remedy".to_owned(), "do this".to_owned())]);
+        let details = ErrorDetails::with_error_info(reason, "revolve", metadata);
+        Status::with_error_details(code, "no", details)
+    }
+
+    #[test]
+    fn a_refusal_keeps_code_message_and_remedy() {
+        let error = Error::from_status("a", &status(Code::FailedPrecondition, "owner_required"));
+        let refused = Refused { code: "owner_required".into(), message: "no".into(), remedy: "do this".into() };
+        assert!(matches!(error, Error::Refused(found) if found == refused));
+    }
+
+    #[test]
+    fn a_lost_connection_is_not_taken_for_a_missing_leader() {
+        let lost = Error::from_status("a", &Status::unavailable("connection reset"));
+        assert!(matches!(lost, Error::Unknown { .. }), "{lost:?}");
+        let leaderless = Error::from_status("a", &status(Code::Unavailable, "no_leader"));
+        assert!(matches!(leaderless, Error::NoLeader(_)), "{leaderless:?}");
+    }
+
+    #[test]
+    fn a_status_without_details_is_named_after_its_code() {
+        let error = Error::from_status("a", &Status::failed_precondition("no"));
+        assert_eq!(error.refused().unwrap().code, "failed_precondition");
+    }
+}

@@ -1,0 +1,213 @@
+//! The log and the vote on disk, in the `raft-log` crate: checksummed, chunked, made durable with `fdatasync`.
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::RangeBounds,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt as _, stream};
+use openraft::{
+    LogState, OptionalSend, RaftLogReader,
+    storage::{IOFlushed, RaftLogStorage},
+};
+use raft_log::{Config, RaftLog, api::raft_log_writer::RaftLogWriter as _};
+use tokio::sync::oneshot;
+
+use super::{
+    READ_BYTES,
+    codec::{Ballot, LogTypes},
+    flusher::{Flusher, Waiter},
+    half_open,
+};
+use crate::raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index};
+
+/// A chunk file is closed at this size; a purge deletes whole chunks.
+const CHUNK_BYTES: usize = 32 * 1024 * 1024;
+/// Payloads kept in memory beside those of the open chunk, in bytes.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Payloads kept in memory beside those of the open chunk, in entries.
+const CACHE_ENTRIES: usize = 100_000;
+/// Buffer for reading a chunk when the log is opened.
+const REPLAY_BYTES: usize = 1024 * 1024;
+
+/// The log and the vote of this node. Clones share it.
+#[derive(Clone)]
+pub(crate) struct DiskLog {
+    log: Arc<Mutex<RaftLog<LogTypes>>>,
+    flusher: Flusher,
+}
+
+impl DiskLog {
+    /// Opens the log under `folder`, or makes one.
+    ///
+    /// # Errors
+    /// The folder cannot be used, another process holds it, or a record is damaged. An incomplete record at the very
+    /// end is no error: it was never acknowledged, and is cut off.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let folder = folder.to_str().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the path of the log is not valid UTF-8")
+        })?;
+        let mut config = Config::new(folder);
+        config.log_cache_capacity = Some(CACHE_BYTES);
+        config.log_cache_max_items = Some(CACHE_ENTRIES);
+        config.wal.read_buffer_size = Some(REPLAY_BYTES);
+        config.wal.chunk_max_size = Some(CHUNK_BYTES);
+        config.wal.truncate_incomplete_record = Some(true);
+        config.wal.flush_batch_wait = Some(Duration::ZERO);
+        let log = Arc::new(Mutex::new(RaftLog::open(Arc::new(config))?));
+        let flusher = Flusher::start(Arc::clone(&log))?;
+        Ok(Self { log, flusher })
+    }
+
+    /// Turns true when nothing holds the files any more.
+    pub(crate) fn released(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let log = Arc::downgrade(&self.log);
+        move || log.strong_count() == 0
+    }
+
+    /// Whether there is a vote or an entry: a node with either belongs to a cluster.
+    pub(crate) fn is_empty(&self) -> bool {
+        let log = self.lock();
+        log.log_state().last().is_none() && log.log_state().vote().is_none()
+    }
+
+    /// The last purged log id.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.lock().log_state().purged().map(|(term, index)| log_id(*term, *index))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
+        // A panic while the lock was held is an error of this crate; the WAL's own state is written record by record.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, start: u64, end: u64, budget: usize) -> io::Result<Vec<Entry>> {
+        let log = self.lock();
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for read in log.read(start, end) {
+            let ((term, index), packed) = read?;
+            bytes += packed.len();
+            if bytes > budget && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry(log_id(term, index), packed.unpack()?));
+        }
+        Ok(entries)
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.flusher.flush(Waiter::Caller(sender));
+        receiver.await.map_err(|_| io::Error::other("the log's flush thread has ended"))?
+    }
+}
+
+impl RaftLogReader<Types> for DiskLog {
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = half_open(&range);
+        let log = self.clone();
+        let chunks = stream::try_unfold(start, move |start| {
+            let log = log.clone();
+            async move {
+                let entries = log.read(start, end, READ_BYTES)?;
+                let next = entries.last().map(|last| last.log_id.index + 1);
+                Ok::<_, io::Error>(next.map(|next| (stream::iter(entries.into_iter().map(Ok)), next)))
+            }
+        });
+        Box::pin(chunks.flat_map(|chunk| match chunk {
+            Ok(entries) => entries.left_stream(),
+            Err(error) => stream::once(async { Err(error) }).right_stream(),
+        }))
+    }
+
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = half_open(&range);
+        self.read(start, end, usize::MAX)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.lock().log_state().vote().map(Vote::from))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, READ_BYTES)
+    }
+}
+
+impl RaftLogStorage<Types> for DiskLog {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        let log = self.lock();
+        let id = |id: &(u64, u64)| log_id(id.0, id.1);
+        Ok(LogState {
+            last_purged_log_id: log.log_state().purged().map(id),
+            last_log_id: log.log_state().last().map(id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.lock().save_vote(Ballot::from(vote))?;
+        self.flush().await
+    }
+
+    /// Written without waiting: it spares a restarted node from showing an older state than it had shown, and is no
+    /// part of what Raft promises.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        let Some(committed) = committed.map(term_and_index) else { return Ok(()) };
+        let mut log = self.lock();
+        // After a snapshot was installed, what is committed lies beyond the log, which does not take it.
+        let known = log.log_state().committed() < Some(&committed) && Some(&committed) <= log.log_state().last();
+        if known {
+            log.commit(committed)?;
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.lock().log_state().committed().map(|(term, index)| log_id(*term, *index)))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let packed = entries.into_iter().map(|entry| (term_and_index(entry.log_id), Packed::pack(&entry.payload)));
+        self.lock().append(packed)?;
+        self.flusher.flush(Waiter::Append(callback));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let first_removed = last.map_or(0, |last| last.index + 1);
+        let mut log = self.lock();
+        let reaches = log.log_state().last().is_some_and(|(_, index)| *index >= first_removed);
+        if reaches {
+            log.truncate(first_removed)?;
+        }
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.lock().purge(term_and_index(upto))?;
+        // Chunks are deleted only after the record of the purge is durable.
+        self.flush().await
+    }
+}

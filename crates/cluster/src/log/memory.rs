@@ -1,0 +1,206 @@
+//! A log store in memory with a volatile and a durable half: what was not flushed is lost in a [`MemoryLog::crash`].
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    io, mem,
+    ops::RangeBounds,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use openraft::{
+    LogState, OptionalSend, RaftLogReader,
+    storage::{IOFlushed, RaftLogStorage},
+};
+
+use super::{READ_BYTES, half_open};
+use crate::raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index};
+
+/// Log and vote as they stand in one half.
+#[derive(Clone, Default)]
+struct Image {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    /// Term and payload by index.
+    entries: BTreeMap<u64, (u64, Packed)>,
+}
+
+/// One write, as the durable half takes it over.
+enum Write {
+    Vote(Vote),
+    Committed(LogId),
+    Append(LogId, Packed),
+    TruncateFrom(u64),
+    Purge(LogId),
+}
+
+impl Image {
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::Vote(vote) => self.vote = Some(vote),
+            Write::Committed(id) => self.committed = Some(id),
+            Write::Append(id, packed) => {
+                let (term, index) = term_and_index(id);
+                self.entries.insert(index, (term, packed));
+            }
+            Write::TruncateFrom(index) => drop(self.entries.split_off(&index)),
+            Write::Purge(id) => {
+                self.entries = self.entries.split_off(&(id.index + 1));
+                self.purged = self.purged.max(Some(id));
+            }
+        }
+    }
+
+    fn last(&self) -> Option<LogId> {
+        self.entries.last_key_value().map(|(index, (term, _))| log_id(*term, *index)).or(self.purged)
+    }
+}
+
+#[derive(Default)]
+struct Halves {
+    volatile: Image,
+    durable: Image,
+    unflushed: Vec<Write>,
+    waiting: Vec<IOFlushed<Types>>,
+    /// Appends wait for [`MemoryLog::flush`] instead of being flushed at once.
+    held: bool,
+}
+
+impl Halves {
+    fn write(&mut self, write: Write) {
+        let copy = match &write {
+            Write::Vote(vote) => Write::Vote(*vote),
+            Write::Committed(id) => Write::Committed(*id),
+            Write::Append(id, packed) => Write::Append(*id, packed.clone()),
+            Write::TruncateFrom(index) => Write::TruncateFrom(*index),
+            Write::Purge(id) => Write::Purge(*id),
+        };
+        self.volatile.apply(copy);
+        self.unflushed.push(write);
+    }
+
+    fn flush(&mut self) {
+        for write in mem::take(&mut self.unflushed) {
+            self.durable.apply(write);
+        }
+        for callback in mem::take(&mut self.waiting) {
+            callback.io_completed(Ok(()));
+        }
+    }
+}
+
+/// The log store. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct MemoryLog(Arc<Mutex<Halves>>);
+
+impl MemoryLog {
+    /// Whether appends wait for [`MemoryLog::flush`].
+    pub(super) fn hold(&self, held: bool) {
+        self.lock().held = held;
+    }
+
+    /// Makes everything written so far durable.
+    pub(super) fn flush(&self) {
+        self.lock().flush();
+    }
+
+    /// The store as a restarted node finds it: unflushed writes are gone, and nobody is told.
+    pub(super) fn crash(&self) -> Self {
+        let durable = self.lock().durable.clone();
+        Self(Arc::new(Mutex::new(Halves { volatile: durable.clone(), durable, ..Halves::default() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Halves> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, start: u64, end: u64, budget: usize) -> io::Result<Vec<Entry>> {
+        let halves = self.lock();
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for (index, (term, packed)) in halves.volatile.entries.range(start..end) {
+            bytes += packed.len();
+            if bytes > budget && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry(log_id(*term, *index), packed.clone().unpack()?));
+        }
+        Ok(entries)
+    }
+}
+
+impl RaftLogReader<Types> for MemoryLog {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = half_open(&range);
+        self.read(start, end, usize::MAX)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.lock().volatile.vote)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, READ_BYTES)
+    }
+}
+
+impl RaftLogStorage<Types> for MemoryLog {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        let halves = self.lock();
+        Ok(LogState { last_purged_log_id: halves.volatile.purged, last_log_id: halves.volatile.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let mut halves = self.lock();
+        halves.write(Write::Vote(*vote));
+        halves.flush();
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(committed) = committed {
+            self.lock().write(Write::Committed(committed));
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.lock().volatile.committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut halves = self.lock();
+        for entry in entries {
+            halves.write(Write::Append(entry.log_id, Packed::pack(&entry.payload)));
+        }
+        halves.waiting.push(callback);
+        if !halves.held {
+            halves.flush();
+        }
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.lock().write(Write::TruncateFrom(last.map_or(0, |last| last.index + 1)));
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.lock().write(Write::Purge(upto));
+        Ok(())
+    }
+}

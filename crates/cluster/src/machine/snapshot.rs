@@ -1,0 +1,312 @@
+//! Snapshot files: the whole state as a stream of checksummed frames, written to a temporary file, made durable and
+//! renamed into place.
+//!
+//! A file is the magic bytes, then frames: 32-bit little-endian length, SHA-256 of the body, body. The first body is
+//! the [`Head`], every other one a list of records of about a mebibyte. The head says how many records follow and what
+//! their digest is, so a file that was cut at a frame is noticed.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use model::{State, table::Record};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Position, RestoreError};
+use crate::{
+    disk::{make_folder, sync_folder},
+    raft::{SnapshotMeta, damaged},
+};
+
+const MAGIC: &[u8; 8] = b"RVSNAP\0\x01";
+/// A frame is closed when its records have reached this many bytes.
+const FRAME_BYTES: usize = 900 * 1024;
+/// A frame longer than this is damage: one record may pass [`FRAME_BYTES`], but records are small.
+pub(crate) const FRAME_BYTES_MAX: usize = 3 * 1024 * 1024;
+const FRAME_HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
+const CHECKSUM_BYTES: usize = 32;
+const ENDING: &str = ".snapshot";
+const TEMPORARY: &str = ".tmp";
+
+/// What a snapshot holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// Where in the log it stands, and the digest of its state.
+    pub(crate) position: Position,
+    /// How many records follow.
+    records: u64,
+}
+
+/// A part of a snapshot, as it is kept and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) body: Bytes,
+    pub(crate) checksum: [u8; CHECKSUM_BYTES],
+}
+
+impl Frame {
+    fn new(body: Vec<u8>) -> Self {
+        Self { checksum: Sha256::digest(&body).into(), body: body.into() }
+    }
+
+    /// A frame that came from elsewhere.
+    ///
+    /// # Errors
+    /// The body does not have the checksum, or is too long.
+    pub(crate) fn check(body: Bytes, checksum: &[u8]) -> io::Result<Self> {
+        let expected: [u8; CHECKSUM_BYTES] = Sha256::digest(&body).into();
+        if checksum != expected || body.len() > FRAME_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame of the snapshot is damaged"));
+        }
+        Ok(Self { body, checksum: expected })
+    }
+
+    fn write(&self, writer: &mut impl io::Write) -> io::Result<()> {
+        let length = u32::try_from(self.body.len()).map_err(io::Error::other)?;
+        writer.write_all(&length.to_le_bytes())?;
+        writer.write_all(&self.checksum)?;
+        writer.write_all(&self.body)
+    }
+}
+
+/// A complete snapshot file, held open: it can be read even after a newer one has replaced it.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotFile {
+    file: Arc<File>,
+    path: PathBuf,
+    head: Head,
+}
+
+impl SnapshotFile {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        let mut frames = Frames::new(Arc::new(file))?;
+        let head = frames.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))??;
+        let head = postcard::from_bytes(&head.body).map_err(damaged)?;
+        Ok(Self { file: frames.file, path, head })
+    }
+
+    /// What it holds.
+    pub(crate) const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The same, as openraft names it.
+    pub(crate) fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: self.head.position.applied(),
+            last_membership: self.head.position.membership.clone(),
+        }
+    }
+
+    /// All frames, the head first; each is checked as it is read.
+    pub(crate) fn frames(&self) -> io::Result<Frames> {
+        Frames::new(Arc::clone(&self.file))
+    }
+
+    /// The state in it, checked against the digest.
+    pub(crate) fn load(&self) -> Result<State, RestoreError> {
+        let mut read = 0;
+        let records = self.frames()?.skip(1).flat_map(|frame| {
+            let records = frame.and_then(|frame| postcard::from_bytes::<Vec<Record>>(&frame.body).map_err(damaged));
+            match records {
+                Ok(records) => records.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(RestoreError::Io(error))],
+            }
+        });
+        let state = State::load::<RestoreError>(records.inspect(|_| read += 1))?;
+        if read != self.head.records || state.digest() != self.head.position.digest {
+            return Err(RestoreError::Digest);
+        }
+        Ok(state)
+    }
+}
+
+/// Reads the frames of a file.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    file: Arc<File>,
+    offset: u64,
+    end: u64,
+}
+
+impl Frames {
+    fn new(file: Arc<File>) -> io::Result<Self> {
+        let end = file.metadata()?.len();
+        let mut magic = [0; MAGIC.len()];
+        file.read_exact_at(&mut magic, 0)?;
+        if &magic != MAGIC {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a snapshot of a known format"));
+        }
+        Ok(Self { file, offset: MAGIC.len() as u64, end })
+    }
+
+    fn read(&mut self) -> io::Result<Frame> {
+        let mut head = [0; FRAME_HEAD_BYTES];
+        self.file.read_exact_at(&mut head, self.offset)?;
+        let (length, checksum) = head.split_at(4);
+        let length = u32::from_le_bytes(length.try_into().map_err(damaged)?) as usize;
+        if length > FRAME_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame of the snapshot is too long"));
+        }
+        let mut body = vec![0; length];
+        self.file.read_exact_at(&mut body, self.offset + FRAME_HEAD_BYTES as u64)?;
+        self.offset += (FRAME_HEAD_BYTES + length) as u64;
+        Frame::check(body.into(), checksum)
+    }
+}
+
+impl Iterator for Frames {
+    type Item = io::Result<Frame>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.offset >= self.end {
+            return None;
+        }
+        let frame = self.read();
+        if frame.is_err() {
+            self.offset = self.end;
+        }
+        Some(frame)
+    }
+}
+
+/// The folder of snapshot files; it keeps the newest alone.
+#[derive(Debug)]
+pub(crate) struct SnapshotFolder {
+    folder: PathBuf,
+    current: Mutex<Option<SnapshotFile>>,
+}
+
+impl SnapshotFolder {
+    /// Opens the folder, or makes one. Unfinished files are removed; one that cannot be read is set aside.
+    pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
+        make_folder(&folder)?;
+        let mut newest: Option<SnapshotFile> = None;
+        for path in files(&folder)? {
+            if path.to_string_lossy().ends_with(TEMPORARY) {
+                fs::remove_file(&path)?;
+            } else if path.to_string_lossy().ends_with(ENDING) {
+                match SnapshotFile::open(path.clone()) {
+                    Ok(file) if newest.as_ref().is_none_or(|newest| newest.meta().last_log_id < file.meta().last_log_id) => {
+                        newest = Some(file);
+                    }
+                    Ok(_) => {}
+                    Err(error) => set_aside(&path, &error)?,
+                }
+            }
+        }
+        Ok(Self { folder, current: Mutex::new(newest) })
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn current(&self) -> Option<SnapshotFile> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The newest snapshot turned out to be damaged: sets it aside.
+    pub(crate) fn discard_current(&self, error: &RestoreError) -> io::Result<()> {
+        let file = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
+        file.map_or(Ok(()), |file| set_aside(&file.path, error))
+    }
+
+    /// Writes `state` as the newest snapshot.
+    pub(crate) fn write(&self, state: &State, position: Position) -> io::Result<SnapshotFile> {
+        let head = Head { position, records: state.records().count() as u64 };
+        let mut incoming = self.receive(encode(&head))?;
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        for record in state.records() {
+            bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
+            records.push(record);
+            if bytes >= FRAME_BYTES {
+                incoming.push(&Frame::new(encode(&records)))?;
+                records.clear();
+                bytes = 0;
+            }
+        }
+        if !records.is_empty() {
+            incoming.push(&Frame::new(encode(&records)))?;
+        }
+        self.adopt(incoming.finish()?)
+    }
+
+    /// Begins to take in a snapshot with this head.
+    pub(crate) fn receive(&self, head: Vec<u8>) -> io::Result<Incoming> {
+        let path = self.folder.join(format!("{}{TEMPORARY}", uuid::Uuid::new_v4()));
+        let mut writer = BufWriter::with_capacity(FRAME_BYTES, File::create_new(&path)?);
+        writer.write_all(MAGIC)?;
+        let mut incoming = Incoming { writer: Some(writer), path };
+        incoming.push(&Frame::new(head))?;
+        Ok(incoming)
+    }
+
+    /// Makes a finished file the newest snapshot and removes all others.
+    pub(crate) fn adopt(&self, mut file: SnapshotFile) -> io::Result<SnapshotFile> {
+        let (term, index) = file.head.position.applied.unwrap_or_default();
+        let path = self.folder.join(format!("{index:020}-{term:020}{ENDING}"));
+        if file.path != path {
+            fs::rename(&file.path, &path)?;
+            sync_folder(&self.folder)?;
+            file.path = path;
+        }
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.clone());
+        for other in files(&self.folder)? {
+            if other != file.path && other.to_string_lossy().ends_with(ENDING) {
+                fs::remove_file(&other)?;
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// A snapshot that is being written. Dropped unfinished, it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    writer: Option<BufWriter<File>>,
+    path: PathBuf,
+}
+
+impl Incoming {
+    /// Appends a frame.
+    pub(crate) fn push(&mut self, frame: &Frame) -> io::Result<()> {
+        let writer = self.writer.as_mut().ok_or_else(|| io::Error::other("the snapshot is finished already"))?;
+        frame.write(writer)
+    }
+
+    /// Makes the file durable. It is still to be adopted.
+    pub(crate) fn finish(mut self) -> io::Result<SnapshotFile> {
+        let writer = self.writer.take().ok_or_else(|| io::Error::other("the snapshot is finished already"))?;
+        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        SnapshotFile::open(self.path.clone())
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if self.writer.take().is_some() {
+            // What stays is removed when the folder is opened next.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("plain data always encodes into memory")
+}
+
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+}
+
+fn set_aside(path: &Path, error: &dyn std::error::Error) -> io::Result<()> {
+    let aside = path.with_extension("damaged");
+    tracing::error!(error, path = %path.display(), aside = %aside.display(), "a snapshot is damaged and was set aside");
+    fs::rename(path, aside)
+}

@@ -1,0 +1,17 @@
+//! The peer port: how nodes of one cluster find, know and talk to each other.
+
+mod client;
+mod network;
+mod service;
+mod tls;
+mod wire;
+
+pub(crate) use client::{CallError, Peers};
+pub(crate) use network::Network;
+pub(crate) use service::{Service, serve};
+pub(crate) use tls::Keys;
+pub(crate) use wire::{ForwardResult, read_outcome};
+
+/// Longest message either side takes: an append carries at most 2 MiB of entries, or one entry, and a frame of a
+/// snapshot at most 3 MiB.
+const MESSAGE_BYTES: usize = 8 * 1024 * 1024;

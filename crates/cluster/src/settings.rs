@@ -1,0 +1,151 @@
+//! What a node must be told: who it is, who the others are, where its data lies, and how patient to be.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use model::name::NodeId;
+
+use crate::error::StartError;
+
+/// Entries after which a snapshot is made.
+const SNAPSHOT_EVERY: u64 = 10_000;
+/// Entries kept behind a snapshot, for followers that lag a little.
+const KEPT_ENTRIES: u64 = 2_000;
+/// A follower that lags by more is sent a snapshot. Must exceed [`SNAPSHOT_EVERY`].
+const LAG_ENTRIES: u64 = 20_000;
+/// Entries purged at a time.
+const PURGE_ENTRIES: u64 = 512;
+/// Entries in one append to a follower; their bytes are bounded by the log.
+const APPEND_ENTRIES: u64 = 300;
+/// Longest time for a snapshot to be sent and installed.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeId,
+    /// Every node of the cluster with its peer address, `host:port`; this one included.
+    pub peers: BTreeMap<NodeId, String>,
+    /// The folder of this node's log, state and snapshots. No two nodes may share it.
+    pub data: PathBuf,
+    /// Heartbeats and elections.
+    pub timing: Timing,
+    /// How much log is kept.
+    pub retention: Retention,
+    /// Longest time a proposal or a linearizable read may take, waiting for a leader included.
+    pub timeout: Duration,
+}
+
+/// Heartbeats and elections. All nodes of a cluster should have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often the leader is heard.
+    pub heartbeat: Duration,
+    /// Shortest silence after which a follower stands for election.
+    pub election_min: Duration,
+    /// Longest such silence, and the lease of a leader. A lost leader is replaced after about this and the silence.
+    pub election_max: Duration,
+}
+
+impl Default for Timing {
+    /// For a local network and a disk that syncs within 60 ms: a lost leader is replaced in about 1.6 to 2 s.
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(150),
+            election_min: Duration::from_millis(600),
+            election_max: Duration::from_millis(1_000),
+        }
+    }
+}
+
+/// How much log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// A snapshot is made after this many entries.
+    pub snapshot_every: u64,
+    /// This many entries are kept behind it.
+    pub kept_entries: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { snapshot_every: SNAPSHOT_EVERY, kept_entries: KEPT_ENTRIES }
+    }
+}
+
+impl Settings {
+    /// Settings with the usual timing.
+    #[must_use]
+    pub fn new(node: NodeId, peers: BTreeMap<NodeId, String>, data: PathBuf) -> Self {
+        Self {
+            node,
+            peers,
+            data,
+            timing: Timing::default(),
+            retention: Retention::default(),
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) fn raft_config(&self) -> Result<openraft::Config, StartError> {
+        let Timing { heartbeat, election_min, election_max } = self.timing;
+        if !self.peers.contains_key(&self.node) {
+            return Err(StartError::Settings(format!("`{}` is not among the peers", self.node)));
+        }
+        if heartbeat.is_zero() || election_min < heartbeat * 2 || election_max <= election_min {
+            return Err(StartError::Settings(format!(
+                "timing must obey 0 < 2 * heartbeat ({heartbeat:?}) <= election_min ({election_min:?}) < election_max \
+                 ({election_max:?})",
+            )));
+        }
+        openraft::Config {
+            cluster_name: "revolve".into(),
+            heartbeat_interval: millis(heartbeat),
+            election_timeout_min: millis(election_min),
+            election_timeout_max: millis(election_max),
+            enable_pre_vote: Some(true),
+            enable_leader_restore: Some(false),
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.retention.snapshot_every),
+            max_in_snapshot_log_to_keep: self.retention.kept_entries,
+            purge_batch_size: PURGE_ENTRIES.min(self.retention.snapshot_every),
+            replication_lag_threshold: LAG_ENTRIES.max(self.retention.snapshot_every.saturating_mul(2)),
+            max_payload_entries: APPEND_ENTRIES,
+            install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
+            send_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
+            ..openraft::Config::default()
+        }
+        .validate()
+        .map_err(|error| StartError::Settings(error.to_string()))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings::new(NodeId(1), BTreeMap::from([(NodeId(1), "127.0.0.1:1".into())]), PathBuf::from("x"))
+    }
+
+    #[test]
+    fn impossible_timing_is_refused() {
+        assert!(settings().raft_config().is_ok());
+        let mut wrong = settings();
+        wrong.timing.election_min = wrong.timing.heartbeat;
+        assert!(matches!(wrong.raft_config(), Err(StartError::Settings(_))));
+        let mut wrong = settings();
+        wrong.timing.election_max = wrong.timing.election_min;
+        assert!(matches!(wrong.raft_config(), Err(StartError::Settings(_))));
+    }
+
+    #[test]
+    fn a_node_must_be_among_its_peers() {
+        let mut wrong = settings();
+        wrong.node = NodeId(2);
+        assert!(matches!(wrong.raft_config(), Err(StartError::Settings(_))));
+    }
+}

@@ -1,0 +1,83 @@
+//! What a node knows about itself and its cluster.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use model::{name::NodeId, table::Digest};
+
+use crate::raft::Types;
+
+/// A peer counts as reachable while it has answered within this many heartbeats.
+const REACHABLE_HEARTBEATS: u32 = 10;
+
+/// How far this node is and who leads. It wakes those who watch, and carries no data: look at the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The index of the last applied entry.
+    pub applied: Option<u64>,
+    /// The leader, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// Raft's term.
+    pub term: u64,
+    /// Whether this node leads.
+    pub is_leader: bool,
+}
+
+/// What a node knows about itself and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// The UUID of its storage.
+    pub storage: String,
+    /// The leader, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// Whether this node leads.
+    pub is_leader: bool,
+    /// Raft's term.
+    pub term: u64,
+    /// The index of the last entry in its log.
+    pub last_log: Option<u64>,
+    /// The index of the last entry it knows to be committed.
+    pub committed: Option<u64>,
+    /// The index of the last entry it has applied.
+    pub applied: Option<u64>,
+    /// The index up to which its newest snapshot reaches.
+    pub snapshot: Option<u64>,
+    /// The index up to which its log was purged.
+    pub purged: Option<u64>,
+    /// The digest of its state; equal on all nodes at the same `applied`.
+    pub digest: Digest,
+    /// The nodes that vote.
+    pub voters: BTreeSet<NodeId>,
+    /// The peer addresses of all members.
+    pub members: BTreeMap<NodeId, String>,
+    /// Known to the leader alone: what it hears from the others.
+    pub peers: BTreeMap<NodeId, PeerStatus>,
+    /// Why this node must stop, when it must.
+    pub fatal: Option<String>,
+}
+
+/// What the leader hears from another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Whether it has answered lately.
+    pub reachable: bool,
+    /// The index up to which its log is known to match.
+    pub matched: Option<u64>,
+}
+
+pub(crate) fn peers(metrics: &openraft::RaftMetrics<Types>, heartbeat: Duration) -> BTreeMap<NodeId, PeerStatus> {
+    let patience = heartbeat * REACHABLE_HEARTBEATS;
+    let replication = metrics.replication.iter().flatten();
+    replication
+        .filter(|(node, _)| **node != metrics.id)
+        .map(|(node, matched)| {
+            let answered = metrics.heartbeat.as_ref().and_then(|answered| answered.get(node)?.as_ref());
+            let reachable = answered.is_some_and(|at| at.into_inner().elapsed() < patience);
+            (NodeId(*node), PeerStatus { reachable, matched: matched.map(|id| id.index) })
+        })
+        .collect()
+}

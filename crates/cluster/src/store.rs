@@ -1,0 +1,290 @@
+//! The materialised state on disk, in sled. Sled is a cache of what log and snapshot say and is never trusted: the
+//! digest is recomputed when it is opened, and a store that does not have it is set aside.
+//!
+//! One tree. Keys and values:
+//! - `m` / format and [`Position`], postcard / written with every batch;
+//! - `r`, table, 16-bit big-endian part, key / a piece of the row / as long as the row. Part 0 begins with the number
+//!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`].
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use model::{State, table::Record};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    disk::{make_folder, sync_folder},
+    machine::{Position, RestoreError},
+    raft::damaged,
+};
+
+const FORMAT: u16 = 1;
+/// Longest value handed to sled.
+const PART_BYTES: usize = 60 * 1024;
+/// Sled's page cache; the state itself is in memory already.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Records written in one batch when the whole state is written.
+const FILL_RECORDS: usize = 2_000;
+
+const META_KEY: &[u8] = b"m";
+const ROW: u8 = b'r';
+/// `r`, table, part.
+const ROW_HEAD_BYTES: usize = 4;
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    format: u16,
+    position: Position,
+}
+
+/// The store. It lives in a folder of numbered generations, of which one is valid: replacing the whole state writes
+/// a new generation and then removes the old one.
+pub(crate) struct Store {
+    folder: PathBuf,
+    generation: u64,
+    db: sled::Db,
+    /// Rows of more than one part.
+    long_rows: BTreeMap<(u8, Vec<u8>), u16>,
+}
+
+impl Store {
+    /// Opens the store under `folder`, or makes an empty one, and gives what it holds.
+    pub(crate) fn open(folder: PathBuf) -> io::Result<(Self, State, Position)> {
+        make_folder(&folder)?;
+        let mut generations = generations(&folder)?;
+        generations.sort_unstable();
+        let newest = generations.last().copied().unwrap_or(0);
+        let mut found = None;
+        while let Some(generation) = generations.pop() {
+            match Self::open_generation(&folder, generation) {
+                Ok(opened) => {
+                    found = Some(opened);
+                    break;
+                }
+                Err(RestoreError::Unfinished) => fs::remove_dir_all(path(&folder, generation))?,
+                Err(error) => set_aside(&folder, generation, &error)?,
+            }
+        }
+        for older in generations {
+            fs::remove_dir_all(path(&folder, older))?;
+        }
+        match found {
+            Some(found) => Ok(found),
+            None => Ok((Self::create(&folder, newest + 1)?, State::default(), Position::default())),
+        }
+    }
+
+    /// Writes what was touched, and where in the log that stands, as one batch. It is not yet durable.
+    pub(crate) fn write(&mut self, records: Vec<Record>, position: &Position) -> io::Result<()> {
+        let mut batch = sled::Batch::default();
+        for record in records {
+            self.add(&mut batch, record)?;
+        }
+        let meta = Meta { format: FORMAT, position: position.clone() };
+        batch.insert(META_KEY, postcard::to_stdvec(&meta).map_err(damaged)?);
+        self.db.apply_batch(batch).map_err(io_error)
+    }
+
+    /// Makes everything written durable. `flush` of sled 0.34 does not reach the disk on Linux, hence the second half.
+    pub(crate) fn checkpoint(&self) -> io::Result<()> {
+        self.db.flush().map_err(io_error)?;
+        File::open(path(&self.folder, self.generation).join("db"))?.sync_data()
+    }
+
+    /// Replaces everything with `state`, durably.
+    pub(crate) fn replace(self, state: &State, position: &Position) -> io::Result<Self> {
+        let mut new = Self::create(&self.folder, self.generation + 1)?;
+        let mut batch = sled::Batch::default();
+        for (number, record) in state.records().enumerate() {
+            new.add(&mut batch, record)?;
+            if number % FILL_RECORDS == FILL_RECORDS - 1 {
+                new.db.apply_batch(std::mem::take(&mut batch)).map_err(io_error)?;
+            }
+        }
+        new.db.apply_batch(batch).map_err(io_error)?;
+        // Rows first: a store without a position is unfinished.
+        new.checkpoint()?;
+        new.write(Vec::new(), position)?;
+        new.checkpoint()?;
+        let old = path(&self.folder, self.generation);
+        drop(self);
+        fs::remove_dir_all(old)?;
+        Ok(new)
+    }
+
+    fn create(folder: &Path, generation: u64) -> io::Result<Self> {
+        let db = open_db(&path(folder, generation)).map_err(io_error)?;
+        sync_folder(&path(folder, generation))?;
+        sync_folder(folder)?;
+        Ok(Self { folder: folder.to_path_buf(), generation, db, long_rows: BTreeMap::new() })
+    }
+
+    fn open_generation(folder: &Path, generation: u64) -> Result<(Self, State, Position), RestoreError> {
+        // Some damage makes sled panic instead of returning an error.
+        let opened = std::panic::catch_unwind(|| -> Result<_, RestoreError> {
+            let db = open_db(&path(folder, generation)).map_err(io_error)?;
+            let position = read_position(&db)?;
+            let mut rows = Rows { iter: db.iter(), long: BTreeMap::new(), ended: false, long_rows: BTreeMap::new() };
+            let state = State::load::<RestoreError>(&mut rows)?;
+            let long_rows = rows.long_rows;
+            Ok((db, long_rows, state, position))
+        });
+        let (db, long_rows, state, position) = opened.unwrap_or(Err(RestoreError::Panicked))?;
+        let position = match position {
+            Some(position) => position,
+            None if db.is_empty() => Position::default(),
+            None => return Err(RestoreError::Unfinished),
+        };
+        if state.digest() != position.digest {
+            return Err(RestoreError::Digest);
+        }
+        Ok((Self { folder: folder.to_path_buf(), generation, db, long_rows }, state, position))
+    }
+
+    fn add(&mut self, batch: &mut sled::Batch, record: Record) -> io::Result<()> {
+        let Record { table, key, value } = record;
+        let parts = match &value {
+            Some(value) => u16::try_from(value.len().div_ceil(PART_BYTES).max(1)).map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidInput, "a row is bounded far below 65535 parts")
+            })?,
+            None => 0,
+        };
+        for (part, piece) in (0..parts).zip(pieces(value.as_deref().unwrap_or_default())) {
+            let mut bytes = Vec::with_capacity(piece.len() + 2);
+            if part == 0 {
+                bytes.extend_from_slice(&parts.to_be_bytes());
+            }
+            bytes.extend_from_slice(piece);
+            batch.insert(row_key(table, part, &key), bytes);
+        }
+        let row = (table, key);
+        let before = self.long_rows.remove(&row).unwrap_or(1);
+        for part in parts..before {
+            batch.remove(row_key(table, part, &row.1));
+        }
+        if parts > 1 {
+            self.long_rows.insert(row, parts);
+        }
+        Ok(())
+    }
+}
+
+fn pieces(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    // An empty value still has one piece.
+    value.chunks(PART_BYTES).chain(value.is_empty().then_some(value))
+}
+
+fn row_key(table: u8, part: u16, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ROW_HEAD_BYTES + key.len());
+    bytes.extend_from_slice(&[ROW, table]);
+    bytes.extend_from_slice(&part.to_be_bytes());
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+/// Reads the rows; those of more than one part come last.
+struct Rows {
+    iter: sled::Iter,
+    /// Rows of more than one part: how many there are to be, and what was read.
+    long: BTreeMap<(u8, Vec<u8>), (u16, u16, Vec<u8>)>,
+    ended: bool,
+    long_rows: BTreeMap<(u8, Vec<u8>), u16>,
+}
+
+impl Rows {
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Record>, RestoreError> {
+        let Some(([ROW, table, high, low], key)) = key.split_first_chunk::<ROW_HEAD_BYTES>() else {
+            return if key == META_KEY { Ok(None) } else { Err(RestoreError::Unreadable) };
+        };
+        let part = u16::from_be_bytes([*high, *low]);
+        if part > 0 {
+            let (_, read, bytes) = self.long.get_mut(&(*table, key.to_vec())).ok_or(RestoreError::Unreadable)?;
+            if *read != part {
+                return Err(RestoreError::Unreadable);
+            }
+            *read += 1;
+            bytes.extend_from_slice(value);
+            return Ok(None);
+        }
+        let (parts, value) = value.split_first_chunk::<2>().ok_or(RestoreError::Unreadable)?;
+        let parts = u16::from_be_bytes(*parts);
+        if parts > 1 {
+            self.long_rows.insert((*table, key.to_vec()), parts);
+            self.long.insert((*table, key.to_vec()), (parts, 1, value.to_vec()));
+            return Ok(None);
+        }
+        Ok(Some(Record { table: *table, key: key.to_vec(), value: Some(value.to_vec()) }))
+    }
+
+    fn take_long(&mut self) -> Option<Result<Record, RestoreError>> {
+        let ((table, key), (parts, read, value)) = self.long.pop_first()?;
+        Some(if parts == read { Ok(Record { table, key, value: Some(value) }) } else { Err(RestoreError::Unreadable) })
+    }
+}
+
+impl Iterator for &mut Rows {
+    type Item = Result<Record, RestoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.ended {
+            match self.iter.next() {
+                None => self.ended = true,
+                Some(Err(error)) => return Some(Err(RestoreError::Io(io_error(error)))),
+                Some(Ok((key, value))) => match self.take(&key, &value) {
+                    Ok(None) => {}
+                    Ok(Some(record)) => return Some(Ok(record)),
+                    Err(error) => return Some(Err(error)),
+                },
+            }
+        }
+        self.take_long()
+    }
+}
+
+fn read_position(db: &sled::Db) -> Result<Option<Position>, RestoreError> {
+    let Some(bytes) = db.get(META_KEY).map_err(io_error)? else { return Ok(None) };
+    let meta: Meta = postcard::from_bytes(&bytes).map_err(|error| RestoreError::Io(damaged(error)))?;
+    if meta.format == FORMAT { Ok(Some(meta.position)) } else { Err(RestoreError::Format(meta.format)) }
+}
+
+fn open_db(path: &Path) -> sled::Result<sled::Db> {
+    // No flush thread: the log can replay what is not durable here, and the disk is the log's.
+    sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()
+}
+
+fn io_error(error: sled::Error) -> io::Error {
+    match error {
+        sled::Error::Io(error) => error,
+        other @ (sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. }) => io::Error::other(other),
+    }
+}
+
+fn path(folder: &Path, generation: u64) -> PathBuf {
+    folder.join(format!("{generation:010}"))
+}
+
+fn generations(folder: &Path) -> io::Result<Vec<u64>> {
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+}
+
+/// Keeps the last damaged store alone, for whoever wants to look at it.
+fn set_aside(folder: &Path, generation: u64, error: &RestoreError) -> io::Result<()> {
+    let aside = folder.join("damaged");
+    if aside.exists() {
+        fs::remove_dir_all(&aside)?;
+    }
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        aside = %aside.display(),
+        "the stored state is damaged: it was set aside and will be built again",
+    );
+    fs::rename(path(folder, generation), aside)
+}

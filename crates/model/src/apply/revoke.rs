@@ -1,0 +1,216 @@
+//! Revocations: stated at once in the feed, then carried out at the target.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    State, caps,
+    attempt::{Retry, Step},
+    command::{LiftRevocation, Revoke},
+    credential::{Version, VersionState},
+    event::{About, EventKind, ReasonCode, Revocation, Subject},
+    name::{CredentialName, RevocationId},
+    outcome::{Applied, Outcome},
+    refusal::{Code, Refusal},
+    rotation::{Cause, Event, Order, Stage, transition},
+    schedule::RotationPolicy,
+    time::Span,
+};
+
+use super::{check, refuse};
+
+impl State {
+    pub(super) fn revoke(&mut self, actor: &str, command: &Revoke) -> Outcome {
+        check::text("reason", &command.reason, Code::TextRequired)?;
+        check::span("ackWithin", command.ack_within, Span::seconds(1), caps::ACK_WITHIN_MAX)?;
+        if command.code == ReasonCode::BreakGlassEnded {
+            return refuse(Code::OutOfRange, "`break-glass-ended` is stated by the system alone");
+        }
+        if let Subject::Grant(id) = command.subject {
+            return self.revoke_grant(id, actor, command);
+        }
+        let versions = self.live_versions(&command.subject)?;
+        let repeats = |row: &&Revocation| {
+            row.subject == command.subject && row.lifted.is_none() && (row.code == ReasonCode::Hold) == (command.code == ReasonCode::Hold)
+        };
+        if let Some(standing) = self.revocations.values().rev().find(repeats)
+            && (versions.is_empty() || command.code == ReasonCode::Hold)
+        {
+            return Ok(Applied::Revoked { id: standing.id, revisions: standing.revisions.clone() });
+        }
+        if versions.is_empty() {
+            return refuse(Code::NothingToRevoke, format!("{} has no version that is still honoured", command.subject));
+        }
+        let (id, revisions) = self.state_revocation(actor, command, &versions);
+        if command.code != ReasonCode::Hold {
+            for (credential, numbers) in versions {
+                self.kill(&credential, numbers, command.code);
+            }
+        }
+        Ok(Applied::Revoked { id, revisions })
+    }
+
+    /// Writes the statement and its events, and marks the versions unless it is a hold.
+    fn state_revocation(
+        &mut self,
+        actor: &str,
+        command: &Revoke,
+        versions: &BTreeMap<CredentialName, Vec<u32>>,
+    ) -> (RevocationId, Vec<u64>) {
+        let id = self.next_revocation();
+        let now = self.now();
+        let mut revisions = Vec::new();
+        for (credential, numbers) in versions {
+            for number in numbers {
+                let about = About::Version { credential: credential.clone(), version: *number };
+                let revision =
+                    self.append_event(EventKind::CredentialRevoked, about, command.code, Some(id), command.ack_within);
+                revisions.extend(revision);
+                if command.code == ReasonCode::Hold {
+                    continue;
+                }
+                self.versions.update(&(credential.clone(), *number), |version| {
+                    version.state = VersionState::Revoked;
+                    version.revoked = Some(now);
+                    version.revoked_revision = revision;
+                });
+            }
+        }
+        self.put_revocation(id, actor, command, revisions.clone());
+        (id, revisions)
+    }
+
+    pub(super) fn put_revocation(&mut self, id: RevocationId, actor: &str, command: &Revoke, revisions: Vec<u64>) {
+        let revocation = Revocation {
+            id,
+            subject: command.subject.clone(),
+            code: command.code,
+            reason: command.reason.clone(),
+            by: actor.to_owned(),
+            at: self.now(),
+            revisions,
+            lifted: None,
+        };
+        self.revocations.put(id, revocation);
+    }
+
+    pub(super) fn next_revocation(&mut self) -> RevocationId {
+        self.facts.revocations += 1;
+        RevocationId(self.facts.revocations)
+    }
+
+    /// Makes sure that a rotation removes `numbers` at the target before anything else.
+    fn kill(&mut self, credential: &CredentialName, numbers: Vec<u32>, code: ReasonCode) {
+        let Some(row) = self.credentials.get(credential).cloned() else { return };
+        if row.current.is_some_and(|current| numbers.contains(&current)) {
+            self.credentials.update(credential, |row| row.current = None);
+        }
+        let survives = self.versions_of(credential).any(|version| version.state.is_live());
+        let order = if code.asks_for_repair() || survives { Order::RevokeFirst } else { Order::RevokeOnly };
+        match row.rotation {
+            Some(id) => self.reorder(id, order, numbers),
+            None => {
+                let policy = self.policy_of(credential);
+                let id = self.start_rotation(credential, Cause::Revoked, order, policy);
+                let Some(mut rotation) = self.rotations.get(&id).cloned() else { return };
+                rotation.retiring = numbers;
+                self.write_rotation(rotation);
+            }
+        }
+    }
+
+    /// Turns the rotation under way around: first the revoked versions die, then it goes on.
+    fn reorder(&mut self, id: crate::name::RotationId, order: Order, numbers: Vec<u32>) {
+        let Some(mut rotation) = self.rotations.get(&id).cloned() else { return };
+        let in_flight = rotation.attempt.take().map(|attempt| attempt.step);
+        let mut passed = rotation.passed;
+        if in_flight == Some(Step::Install) {
+            passed = passed.with(Stage::Uncertain);
+        }
+        if rotation.to.is_some_and(|to| numbers.contains(&to)) {
+            rotation.to = None;
+            rotation.published_revision = None;
+            for stage in [Stage::Prepare, Stage::Install, Stage::Uncertain, Stage::Verify, Stage::Publish] {
+                passed = passed.without(stage);
+            }
+        }
+        for stage in [Stage::Retire, Stage::Sever, Stage::ProveRefused] {
+            passed = passed.without(stage);
+        }
+        rotation.from = rotation.from.filter(|from| !numbers.contains(from));
+        let buried = |number: &u32| {
+            let key = (rotation.credential.clone(), *number);
+            self.versions.get(&key).is_none_or(|version| version.state == VersionState::Destroyed)
+        };
+        let mut retiring: Vec<u32> = rotation.retiring.iter().copied().filter(|number| !buried(number)).collect();
+        retiring.extend(numbers.iter().filter(|number| !rotation.retiring.contains(number)));
+        rotation.retiring = retiring;
+        rotation.order = order;
+        let Ok((stage, passed)) = transition(rotation.stage, Event::Reordered, order, passed) else { return };
+        self.note(&mut rotation, "turned around by a revocation".to_owned());
+        rotation.retry = Retry::default();
+        rotation.drain_until = None;
+        (rotation.stage, rotation.passed) = (stage, passed);
+        self.write_rotation(rotation);
+    }
+
+    fn policy_of(&self, credential: &CredentialName) -> RotationPolicy {
+        self.schedules
+            .values()
+            .find(|schedule| &schedule.credential == credential)
+            .map_or_else(RotationPolicy::default, |schedule| schedule.policy.clone())
+    }
+
+    fn live_versions(&self, subject: &Subject) -> Result<BTreeMap<CredentialName, Vec<u32>>, Refusal> {
+        let live = |credential: &CredentialName| -> Vec<u32> {
+            self.versions_of(credential).filter(|version| version.state.is_live()).map(|version| version.number).collect()
+        };
+        let mut found = BTreeMap::new();
+        match subject {
+            Subject::Credential(name) => {
+                self.known_credential(name)?;
+                found.insert(name.clone(), live(name));
+            }
+            Subject::Version(name, number) => {
+                self.known_credential(name)?;
+                let version: &Version = self.known_version(name, *number)?;
+                found.insert(name.clone(), version.state.is_live().then_some(*number).into_iter().collect());
+            }
+            Subject::Identity(name) => {
+                self.known_identity(name)?;
+                for row in self.credentials.values().filter(|row| &row.identity == name) {
+                    found.insert(row.name.clone(), live(&row.name));
+                }
+            }
+            Subject::Grant(_) => {}
+        }
+        found.retain(|_, numbers| !numbers.is_empty());
+        Ok(found)
+    }
+
+    pub(super) fn lift_revocation(&mut self, actor: &str, command: &LiftRevocation) -> Outcome {
+        check::text("reason", &command.reason, Code::TextRequired)?;
+        let Some(revocation) = self.revocations.get(&command.id).cloned() else {
+            return refuse(Code::UnknownRevocation, format!("there is no revocation {}", command.id));
+        };
+        if revocation.code != ReasonCode::Hold {
+            let message = format!("{} was stated as `{}`, which is final", command.id, revocation.code.as_str());
+            return refuse(Code::NotAHold, message);
+        }
+        if revocation.lifted.is_some() {
+            return refuse(Code::AlreadyLifted, format!("{} was lifted already", command.id));
+        }
+        let now = self.now();
+        self.revocations.update(&command.id, |row| row.lifted = Some((now, actor.to_owned())));
+        let held: Vec<(About, Span)> = revocation
+            .revisions
+            .iter()
+            .filter_map(|revision| self.events.get(revision))
+            .map(|event| (event.about.clone(), event.deadline.since(event.at)))
+            .collect();
+        let mut revisions = Vec::new();
+        for (about, within) in held {
+            revisions.extend(self.append_event(EventKind::HoldLifted, about, ReasonCode::Hold, Some(command.id), within));
+        }
+        Ok(Applied::Revoked { id: command.id, revisions })
+    }
+}

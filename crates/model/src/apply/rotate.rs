@@ -1,0 +1,460 @@
+//! Rotations: started, attempted, finished, aborted. The legal moves stand in [`crate::rotation::transition`];
+//! here is what each of them writes.
+
+use crate::{
+    State, caps,
+    attempt::{Attempt, Job, Retry, Step, StepOutcome},
+    command::{AbortRotation, Begin, Finish, RetryRotation},
+    credential::{Version, VersionState},
+    event::{About, EventKind, ReasonCode},
+    name::{CredentialName, RotationId},
+    outcome::{Applied, Outcome},
+    refusal::{Code, Refusal},
+    rotation::{Cause, Event, Order, Passage, Passed, Rotation, Stage, transition},
+    schedule::{OverlapEnd, RotationPolicy},
+    state::Timer,
+    time::Span,
+};
+
+use super::{check, refuse};
+
+impl State {
+    /// Starts a rotation of a credential that has none under way.
+    pub(super) fn start_rotation(
+        &mut self,
+        credential: &CredentialName,
+        cause: Cause,
+        order: Order,
+        policy: RotationPolicy,
+    ) -> RotationId {
+        self.facts.rotations += 1;
+        let id = RotationId(self.facts.rotations);
+        let from = self.credentials.get(credential).and_then(|row| row.current);
+        let retiring: Vec<u32> = from.into_iter().collect();
+        let mut rotation = Rotation {
+            id,
+            credential: credential.clone(),
+            cause,
+            order,
+            from,
+            to: None,
+            retiring,
+            stage: Stage::Prepare,
+            passed: Passed::default(),
+            attempt: None,
+            retry: Retry::default(),
+            refuted: 0,
+            published_revision: None,
+            drain_until: None,
+            policy,
+            started: self.now(),
+            ended: None,
+            history: Vec::new(),
+        };
+        if rotation.retiring.is_empty() && order == Order::OverlapFirst {
+            for stage in [Stage::Drain, Stage::Retire, Stage::Sever, Stage::ProveRefused] {
+                rotation.passed = rotation.passed.with(stage);
+            }
+        }
+        rotation.stage = order.next(rotation.passed);
+        self.credentials.update(credential, |row| row.rotation = Some(id));
+        self.write_rotation(rotation);
+        id
+    }
+
+    pub(super) fn begin(&mut self, command: &Begin) -> Outcome {
+        let Some(need) = self.need(command.job) else {
+            return match command.job {
+                Job::Rotation(id) if !self.rotations.contains(&id) => unknown_rotation(id),
+                Job::Grant(id) if !self.grants.contains(&id) => {
+                    refuse(Code::UnknownGrant, format!("there is no grant {id}"))
+                }
+                job => refuse(Code::WrongStep, format!("{job} needs no work now")),
+            };
+        };
+        if need.step != command.step {
+            let (wanted, given) = (need.step.as_str(), command.step.as_str());
+            return refuse(Code::WrongStep, format!("{} needs `{wanted}` now, not `{given}`", command.job));
+        }
+        if let Some(attempt) = need.attempt {
+            let message = format!("attempt {} of {} is in flight on {}", attempt.fence, command.job, attempt.node);
+            return refuse(Code::AttemptInFlight, message);
+        }
+        if need.retry.not_before > self.now() {
+            return refuse(Code::NotYet, format!("{} waits until {}", command.job, need.retry.not_before));
+        }
+        let deadline = self.now().plus(need.timeout).plus(caps::ATTEMPT_GRACE);
+        self.facts.fence += 1;
+        let fence = self.facts.fence;
+        let attempt = Attempt { fence, step: command.step, node: command.node, begun: self.now(), deadline };
+        self.set_attempt(command.job, Some(attempt));
+        Ok(Applied::Begun { fence })
+    }
+
+    pub(super) fn finish(&mut self, command: &Finish) -> Outcome {
+        let attempt = self.need(command.job).and_then(|need| need.attempt.cloned());
+        let Some(attempt) = attempt.filter(|attempt| attempt.fence == command.fence) else {
+            let message = format!("attempt {} is not the one in flight for {}", command.fence, command.job);
+            return refuse(Code::StaleAttempt, message);
+        };
+        if !fits(attempt.step, &command.outcome) {
+            let message = format!("that is not an outcome of `{}`", attempt.step.as_str());
+            return refuse(Code::OutcomeMismatch, message);
+        }
+        match command.job {
+            Job::Rotation(id) => self.finish_rotation(id, &command.outcome),
+            Job::Grant(id) => self.finish_grant(id, &command.outcome),
+        }
+    }
+
+    /// An attempt has passed its deadline: nobody knows what it did.
+    pub(super) fn lose_attempt(&mut self, job: Job) {
+        let message = "no outcome before the deadline".to_owned();
+        let lost = StepOutcome::Unknown { message };
+        let finished = match job {
+            Job::Rotation(id) => self.finish_rotation(id, &lost),
+            Job::Grant(id) => self.finish_grant(id, &lost),
+        };
+        debug_assert!(finished.is_ok(), "every stage with an attempt can lose it: {finished:?}");
+    }
+
+    fn set_attempt(&mut self, job: Job, attempt: Option<Attempt>) {
+        self.timed(Timer::Job(job), |state| match job {
+            Job::Rotation(id) => state.rotations.update(&id, |row| row.attempt = attempt),
+            Job::Grant(id) => state.grants.update(&id, |row| row.attempt = attempt),
+        });
+    }
+
+    fn finish_rotation(&mut self, id: RotationId, outcome: &StepOutcome) -> Outcome {
+        let Some(mut rotation) = self.rotations.get(&id).cloned() else { return unknown_rotation(id) };
+        if let StepOutcome::Prepared { username, .. } = outcome {
+            self.check_candidate(&rotation, username)?;
+        }
+        let event = event_of(&rotation, outcome);
+        let stage = rotation.stage;
+        let Ok((next, passed)) = transition(stage, event, rotation.order, rotation.passed) else {
+            return refuse(Code::OutcomeMismatch, format!("that cannot happen while {id} is in `{}`", stage.as_str()));
+        };
+        rotation.attempt = None;
+        self.remember(&mut rotation, outcome);
+        match outcome {
+            StepOutcome::Prepared { username, sealed } => self.add_candidate(&mut rotation, username, sealed),
+            StepOutcome::Done { .. } => self.take_effect(&mut rotation, stage),
+            StepOutcome::Failed { .. }
+            | StepOutcome::Unknown { .. }
+            | StepOutcome::Probed(_)
+            | StepOutcome::StillLive { .. } => {}
+        }
+        rotation.retry = self.retry_after(&rotation, outcome, next);
+        if matches!(outcome, StepOutcome::StillLive { .. }) {
+            rotation.refuted += 1;
+        }
+        rotation.passed = passed;
+        self.enter(rotation, next);
+        Ok(Applied::Changed)
+    }
+
+    /// Moves a rotation into a stage and does what entering it means.
+    fn enter(&mut self, mut rotation: Rotation, stage: Stage) {
+        rotation.stage = stage;
+        let id = rotation.id;
+        match stage {
+            Stage::Drain => rotation.drain_until = Some(self.now().plus(rotation.policy.overlap_max)),
+            Stage::Settled | Stage::Aborted => {
+                rotation.ended = Some(self.now());
+                self.credentials.update(&rotation.credential, |row| row.rotation = None);
+            }
+            Stage::Prepare
+            | Stage::Install
+            | Stage::Uncertain
+            | Stage::Verify
+            | Stage::Publish
+            | Stage::Retire
+            | Stage::Sever
+            | Stage::ProveRefused
+            | Stage::Rollback
+            | Stage::Quarantined => {}
+        }
+        self.write_rotation(rotation);
+        if stage == Stage::Drain {
+            self.check_drain(id);
+        }
+    }
+
+    fn check_candidate(&self, rotation: &Rotation, username: &str) -> Result<(), Refusal> {
+        let credential = self.known_credential(&rotation.credential)?;
+        let current = rotation.from.and_then(|from| self.versions.get(&(credential.name.clone(), from)));
+        let wanted = credential.strategy.successor_of(current.map(|version| version.username.as_str()));
+        if rotation.to.is_some() || wanted != username {
+            let message = format!("the candidate of {} must be one new version for user `{wanted}`", rotation.id);
+            return refuse(Code::OutcomeMismatch, message);
+        }
+        Ok(())
+    }
+
+    fn add_candidate(&mut self, rotation: &mut Rotation, username: &str, sealed: &crate::sealed::Sealed) {
+        let number = self.next_version(&rotation.credential);
+        let version = Version {
+            credential: rotation.credential.clone(),
+            number,
+            state: VersionState::Prepared,
+            username: username.to_owned(),
+            sealed: Some(sealed.clone()),
+            created: self.now(),
+            verified: None,
+            revoked: None,
+            refused: None,
+            revoked_revision: None,
+        };
+        self.versions.put((rotation.credential.clone(), number), version);
+        rotation.to = Some(number);
+    }
+
+    fn take_effect(&mut self, rotation: &mut Rotation, stage: Stage) {
+        let now = self.now();
+        match stage {
+            Stage::Verify => self.change_versions(rotation, rotation.to, |version| version.verified = Some(now)),
+            Stage::Publish => self.publish(rotation),
+            Stage::Retire => self.change_versions(rotation, rotation.retiring.clone(), |version| {
+                version.state = version.state.max(VersionState::Revoked);
+                version.revoked.get_or_insert(now);
+            }),
+            Stage::ProveRefused => self.bury(rotation),
+            Stage::Rollback => self.roll_back(rotation),
+            Stage::Prepare
+            | Stage::Install
+            | Stage::Uncertain
+            | Stage::Drain
+            | Stage::Sever
+            | Stage::Quarantined
+            | Stage::Settled
+            | Stage::Aborted => {}
+        }
+    }
+
+    fn publish(&mut self, rotation: &mut Rotation) {
+        let Some(to) = rotation.to else { return };
+        self.change_versions(rotation, Some(to), |version| version.state = VersionState::Active);
+        self.change_versions(rotation, rotation.from, |version| {
+            if version.state == VersionState::Active {
+                version.state = VersionState::Tainted;
+            }
+        });
+        self.credentials.update(&rotation.credential, |row| row.current = Some(to));
+        let about = About::Version { credential: rotation.credential.clone(), version: to };
+        let within = rotation.policy.ack_within;
+        rotation.published_revision =
+            self.append_event(EventKind::CredentialRotated, about, ReasonCode::Superseded, None, within);
+    }
+
+    /// The old versions are proven dead: their secrets are erased and consumers are told.
+    fn bury(&mut self, rotation: &Rotation) {
+        let now = self.now();
+        for number in &rotation.retiring {
+            let key = (rotation.credential.clone(), *number);
+            let told = self.versions.get(&key).is_none_or(|version| version.revoked_revision.is_some());
+            let revision = if told {
+                None
+            } else {
+                let about = About::Version { credential: key.0.clone(), version: *number };
+                let within = rotation.policy.ack_within;
+                self.append_event(EventKind::CredentialRevoked, about, ReasonCode::Superseded, None, within)
+            };
+            self.versions.update(&key, |version| {
+                version.state = VersionState::Destroyed;
+                version.sealed = None;
+                version.refused = Some(now);
+                version.revoked_revision = version.revoked_revision.or(revision);
+            });
+        }
+    }
+
+    /// Target and stores are back at the old version: so is the model, and consumers are told if they had moved.
+    fn roll_back(&mut self, rotation: &mut Rotation) {
+        let now = self.now();
+        self.change_versions(rotation, rotation.to, |version| {
+            version.state = VersionState::Destroyed;
+            version.sealed = None;
+            version.revoked.get_or_insert(now);
+        });
+        self.change_versions(rotation, rotation.from, |version| {
+            if version.state == VersionState::Tainted {
+                version.state = VersionState::Active;
+            }
+        });
+        if rotation.published_revision.is_some() {
+            self.credentials.update(&rotation.credential, |row| row.current = rotation.from);
+            let within = rotation.policy.ack_within;
+            let about = |version: u32| About::Version { credential: rotation.credential.clone(), version };
+            if let Some(to) = rotation.to {
+                let told = self.append_event(EventKind::CredentialRevoked, about(to), ReasonCode::Superseded, None, within);
+                self.change_versions(rotation, Some(to), |version| version.revoked_revision = told);
+            }
+            if let Some(from) = rotation.from {
+                self.append_event(EventKind::CredentialRestored, about(from), ReasonCode::Unspecified, None, within);
+            }
+        }
+    }
+
+    fn change_versions(
+        &mut self,
+        rotation: &Rotation,
+        numbers: impl IntoIterator<Item = u32>,
+        mut change: impl FnMut(&mut Version),
+    ) {
+        for number in numbers {
+            self.versions.update(&(rotation.credential.clone(), number), &mut change);
+        }
+    }
+
+    fn retry_after(&self, rotation: &Rotation, outcome: &StepOutcome, next: Stage) -> Retry {
+        let wait = |after: Span| self.now().plus(after.min(caps::RETRY_MAX));
+        let old = &rotation.retry;
+        let stays = next == rotation.stage || next == Stage::Quarantined;
+        match outcome {
+            StepOutcome::Failed { failure, retry_after } => {
+                Retry { count: old.count + 1, not_before: wait(*retry_after), last: Some(failure.clone()) }
+            }
+            StepOutcome::StillLive { retry_after, .. } => {
+                Retry { count: 0, not_before: wait(*retry_after), last: None }
+            }
+            StepOutcome::Probed(probed) if stays => {
+                Retry { count: old.count + 1, not_before: wait(probed.retry_after), last: old.last.clone() }
+            }
+            StepOutcome::Unknown { .. } if stays => {
+                Retry { count: old.count + 1, not_before: self.now(), last: old.last.clone() }
+            }
+            StepOutcome::Probed(_) | StepOutcome::Unknown { .. } => Retry { not_before: self.now(), ..old.clone() },
+            StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => Retry::default(),
+        }
+    }
+
+    fn remember(&self, rotation: &mut Rotation, outcome: &StepOutcome) {
+        self.note(rotation, super::outcome_text(outcome));
+    }
+
+    pub(super) fn note(&self, rotation: &mut Rotation, note: String) {
+        if rotation.history.len() >= caps::PASSAGES {
+            rotation.history.remove(0);
+        }
+        rotation.history.push(Passage { at: self.now(), stage: rotation.stage, note });
+    }
+
+    pub(super) fn write_rotation(&mut self, rotation: Rotation) {
+        let timer = Timer::Job(Job::Rotation(rotation.id));
+        self.timed(timer, |state| state.rotations.put(rotation.id, rotation));
+    }
+
+    /// Ends the wait for consumers when all required ones have answered, or when its time is up.
+    pub(super) fn check_drain(&mut self, id: RotationId) {
+        let Some(rotation) = self.rotations.get(&id).filter(|row| row.stage == Stage::Drain) else { return };
+        let missing: Vec<String> = rotation
+            .published_revision
+            .map(|revision| self.missing_receipts(revision).map(|consumer| consumer.name.to_string()).collect())
+            .unwrap_or_default();
+        let over = rotation.drain_until.is_some_and(|end| end <= self.now());
+        let (event, note) = match (missing.is_empty(), over, rotation.policy.on_overlap_end) {
+            (true, _, _) => (Event::Drained, "every required consumer has moved".to_owned()),
+            (false, false, _) => return,
+            (false, true, policy) => {
+                let (event, verdict) = match policy {
+                    OverlapEnd::Retire => (Event::Drained, "retired all the same, as its policy says"),
+                    OverlapEnd::Hold => (Event::Held, "held for a decision, as its policy says"),
+                    OverlapEnd::Abort => (Event::AbortRequested, "rolled back, as its policy says"),
+                };
+                (event, format!("overlap over without {}: {verdict}", missing.join(", ")))
+            }
+        };
+        let before = self.content_digest();
+        let mut rotation = rotation.clone();
+        let Ok((next, passed)) = transition(rotation.stage, event, rotation.order, rotation.passed) else { return };
+        self.note(&mut rotation, note.clone());
+        rotation.passed = passed;
+        rotation.retry = Retry::default();
+        self.enter(rotation, next);
+        self.record_effect(before, "rotation.drain", format!("rotation/{id}"), note);
+    }
+
+    /// Looks again at every rotation that waits for consumers.
+    pub(super) fn check_drains(&mut self) {
+        let waiting: Vec<RotationId> = self
+            .open
+            .iter()
+            .filter_map(|job| match job {
+                Job::Rotation(id) => Some(*id),
+                Job::Grant(_) => None,
+            })
+            .filter(|id| self.rotations.get(id).is_some_and(|row| row.stage == Stage::Drain))
+            .collect();
+        for id in waiting {
+            self.check_drain(id);
+        }
+    }
+
+    pub(super) fn abort_rotation(&mut self, command: &AbortRotation) -> Outcome {
+        check::text("reason", &command.reason, Code::TextRequired)?;
+        let mut rotation = self.open_rotation(command.id)?;
+        let Ok((next, passed)) = transition(rotation.stage, Event::AbortRequested, rotation.order, rotation.passed) else {
+            let message = format!("{} is in `{}` and cannot go back", command.id, rotation.stage.as_str());
+            return refuse(Code::PastAbort, message);
+        };
+        rotation.attempt = None;
+        rotation.retry = Retry::default();
+        rotation.passed = passed;
+        self.note(&mut rotation, format!("abort asked for: {}", command.reason));
+        self.enter(rotation, next);
+        Ok(Applied::Changed)
+    }
+
+    pub(super) fn retry_rotation(&mut self, command: &RetryRotation) -> Outcome {
+        let mut rotation = self.open_rotation(command.id)?;
+        let Ok((next, passed)) = transition(rotation.stage, Event::RetryRequested, rotation.order, rotation.passed) else {
+            let message = format!("{} is in `{}`, not quarantined", command.id, rotation.stage.as_str());
+            return refuse(Code::NotQuarantined, message);
+        };
+        rotation.retry = Retry::default();
+        rotation.refuted = 0;
+        rotation.passed = passed;
+        self.note(&mut rotation, "asked to go on".to_owned());
+        self.enter(rotation, next);
+        Ok(Applied::Changed)
+    }
+
+    fn open_rotation(&self, id: RotationId) -> Result<Rotation, Refusal> {
+        match self.rotations.get(&id) {
+            None => unknown_rotation(id),
+            Some(rotation) if rotation.stage.is_terminal() => {
+                refuse(Code::RotationEnded, format!("{id} has ended as `{}`", rotation.stage.as_str()))
+            }
+            Some(rotation) => Ok(rotation.clone()),
+        }
+    }
+}
+
+fn unknown_rotation<T>(id: RotationId) -> Result<T, Refusal> {
+    refuse(Code::UnknownRotation, format!("there is no rotation {id}"))
+}
+
+/// Whether `outcome` can come from `step`.
+const fn fits(step: Step, outcome: &StepOutcome) -> bool {
+    match outcome {
+        StepOutcome::Prepared { .. } => matches!(step, Step::Prepare),
+        StepOutcome::Done { .. } => !matches!(step, Step::Prepare | Step::Probe),
+        StepOutcome::Probed(_) => matches!(step, Step::Probe),
+        StepOutcome::StillLive { .. } => matches!(step, Step::ProveRefused),
+        StepOutcome::Failed { .. } | StepOutcome::Unknown { .. } => true,
+    }
+}
+
+fn event_of(rotation: &Rotation, outcome: &StepOutcome) -> Event {
+    let last = |count: u32| count + 1 >= rotation.policy.max_attempts;
+    match outcome {
+        StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => Event::Done,
+        StepOutcome::Failed { failure, .. } => {
+            Event::Failed { class: failure.class, exhausted: last(rotation.retry.count) }
+        }
+        StepOutcome::Unknown { .. } => Event::Lost,
+        StepOutcome::Probed(probed) => Event::Probed(probed.candidate),
+        StepOutcome::StillLive { .. } => Event::StillLive { exhausted: last(rotation.refuted) },
+    }
+}

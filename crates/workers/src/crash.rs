@@ -1,0 +1,38 @@
+//! Named crash points, so that tests can end the process at the worst moments. Compiled only with the feature
+//! `failpoints`; an ordinary build contains neither the points nor their names.
+//!
+//! With `REVOLVE_CRASH_AT=install.after` the process aborts when it comes to that point: `<step>.before` and
+//! `<step>.after` for each step of a rotation, `grant.<step>.before` and `grant.<step>.after` for a grant's, and
+//! between them `install.staged` and `publish.staged` (the stores hold the candidate), `rollback.target` (the target
+//! is back, the stores are not) and `grant.install.done` (the user exists, no login was tried). With `REVOLVE_CRASH_MARKER=<file>` it does so once: the file is
+//! created first, and where it already exists nothing happens. Processes that share the file crash once together.
+
+/// Ends the process here if the environment names this point.
+#[cfg(feature = "failpoints")]
+macro_rules! crash_point {
+    ($($name:tt)+) => {
+        crate::crash::reached(&format!($($name)+))
+    };
+}
+
+/// Nothing: this build has no crash points.
+#[cfg(not(feature = "failpoints"))]
+macro_rules! crash_point {
+    ($($name:tt)+) => {};
+}
+
+pub(crate) use crash_point;
+
+/// Aborts, without unwinding or running destructors, when `name` is the point asked for.
+#[cfg(feature = "failpoints")]
+pub(crate) fn reached(name: &str) {
+    if std::env::var("REVOLVE_CRASH_AT").is_ok_and(|wanted| wanted == name) && first_time() {
+        std::process::abort();
+    }
+}
+
+#[cfg(feature = "failpoints")]
+fn first_time() -> bool {
+    let Some(marker) = std::env::var_os("REVOLVE_CRASH_MARKER") else { return true };
+    std::fs::File::create_new(marker).and_then(|file| file.sync_all()).is_ok()
+}
