@@ -4,4 +4,6 @@
 
 mod stories {
     mod harness;
+    mod provider_postgres;
+    mod store_aws;
 }

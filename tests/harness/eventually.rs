@@ -64,20 +64,15 @@ async fn poll<L: Look, F: AsyncFnMut() -> L>(
 ) -> L::Found {
     let start = Instant::now();
     let mut seen = "nothing: the first look has not returned".to_string();
-    loop {
-        let left = within.saturating_sub(start.elapsed());
+    while let Some(left) = within.checked_sub(start.elapsed()) {
         match tokio::time::timeout(left, look()).await.map(Look::outcome) {
             Ok(Ok(found)) => return found,
             Ok(Err(instead)) => seen = instead,
-            Err(_elapsed) => {
-                panic!(
-                    "{caller}: waited {:.1} s in vain for {what}; last seen: {seen}",
-                    start.elapsed().as_secs_f64()
-                )
-            }
+            Err(_elapsed) => break,
         }
         tokio::time::sleep(PAUSE).await;
     }
+    panic!("{caller}: waited {:.1} s in vain for {what}; last seen: {seen}", start.elapsed().as_secs_f64());
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! get it, and it refuses to sleep: everything waits for a state, through [`eventually()`].
 
 pub mod canary;
+pub mod cluster;
 mod eventually;
 pub mod moto;
 pub mod port;
@@ -11,6 +12,7 @@ pub mod process;
 pub mod proxy;
 pub mod surroundings;
 
+pub use cluster::{Cluster, Setup};
 pub use eventually::{Look, eventually};
 pub use moto::Moto;
 pub use postgres::Postgres;

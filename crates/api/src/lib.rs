@@ -33,6 +33,12 @@ pub use malformed::{Malformed, parse};
 use model::time::Time;
 
 /// An instant that may be missing, as the wire has it: 0 for none.
+/// How many bytes a message takes on the wire.
+#[must_use]
+pub fn wire_size(message: &impl prost::Message) -> usize {
+    message.encoded_len()
+}
+
 fn or_zero(at: Option<Time>) -> u64 {
     at.map_or(0, |at| at.0)
 }

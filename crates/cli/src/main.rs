@@ -1,2 +1,44 @@
-//! The `revolve` binary.
-fn main() {}
+//! Who asks: the `revolve` binary. Every command is `revolve <noun> <verb>`; data goes to stdout, everything else to
+//! stderr, and the exit code says how it ended. It refuses secrets in flags and destruction without a clear yes.
+
+mod app;
+mod command;
+mod confirm;
+mod dev;
+mod exit;
+mod output;
+mod resource;
+mod server;
+mod settings;
+mod show;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use exit::Exit;
+
+fn main() -> ExitCode {
+    // One TLS provider for the whole process; a second one would be a bug in our own dependencies.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        output::complain("error: a TLS provider is installed already");
+        return Exit::Failed.into();
+    }
+    let cli = match command::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::from_clap(&error),
+    };
+    output::install_log(cli.flags.log_filter().as_deref());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::complain(&format!("error: the runtime cannot start: {error}"));
+            return Exit::Failed.into();
+        }
+    };
+    let code = runtime.block_on(command::run(cli));
+    // Nothing that is still in flight matters once the command has ended.
+    runtime.shutdown_background();
+    code
+}

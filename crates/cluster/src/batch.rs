@@ -35,13 +35,12 @@ impl From<BatchError> for io::Error {
 }
 
 impl Batch {
-    /// Encodes commands that were stamped by the leader.
-    pub(crate) fn encode(commands: &[Stamped]) -> Self {
-        let mut bytes = BytesMut::new();
-        for stamped in commands {
-            let encoded = stamped.encode();
-            bytes.put_u32_le(u32::try_from(encoded.len()).expect("a command is far smaller than 4 GiB"));
-            bytes.put_slice(&encoded);
+    /// Joins encoded commands that were stamped by the leader.
+    pub(crate) fn join(commands: &[Bytes]) -> Self {
+        let mut bytes = BytesMut::with_capacity(commands.iter().map(|command| 4 + command.len()).sum());
+        for command in commands {
+            bytes.put_u32_le(u32::try_from(command.len()).expect("a command is far smaller than 4 GiB"));
+            bytes.put_slice(command);
         }
         Self(bytes.freeze())
     }
@@ -110,10 +109,14 @@ mod tests {
         Stamped { at: Time(at), actor: "system".into(), command: Tick {}.into() }
     }
 
+    fn join(commands: &[Stamped]) -> Batch {
+        Batch::join(&commands.iter().map(|command| command.encode().into()).collect::<Vec<_>>())
+    }
+
     #[test]
     fn commands_come_back_in_order() {
         let commands: Vec<_> = (0..5).map(tick).collect();
-        let batch = Batch::encode(&commands);
+        let batch = join(&commands);
         let read: Vec<_> = batch.commands().collect::<Result<_, _>>().unwrap();
         assert_eq!(read, commands);
         assert_eq!(Batch::default().commands().count(), 0);
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_cut_batch_is_an_error_and_not_a_shorter_batch() {
-        let whole = Batch::encode(&[tick(1), tick(2)]);
+        let whole = join(&[tick(1), tick(2)]);
         let boundary = whole.bytes().len() / 2;
         for length in (1..whole.bytes().len()).filter(|length| *length != boundary) {
             let cut = Batch::from_bytes(whole.bytes().slice(..length));

@@ -111,7 +111,6 @@ impl Settings {
             replication_lag_threshold: LAG_ENTRIES.max(self.retention.snapshot_every.saturating_mul(2)),
             max_payload_entries: APPEND_ENTRIES,
             install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
-            send_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
             ..openraft::Config::default()
         }
         .validate()

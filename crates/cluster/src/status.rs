@@ -6,6 +6,7 @@ use std::{
 };
 
 use model::{name::NodeId, table::Digest};
+use openraft::Instant as _;
 
 use crate::raft::Types;
 

@@ -196,7 +196,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Record>, RestoreError> {
+    fn take_row(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Record>, RestoreError> {
         let Some(([ROW, table, high, low], key)) = key.split_first_chunk::<ROW_HEAD_BYTES>() else {
             return if key == META_KEY { Ok(None) } else { Err(RestoreError::Unreadable) };
         };
@@ -234,7 +234,7 @@ impl Iterator for &mut Rows {
             match self.iter.next() {
                 None => self.ended = true,
                 Some(Err(error)) => return Some(Err(RestoreError::Io(io_error(error)))),
-                Some(Ok((key, value))) => match self.take(&key, &value) {
+                Some(Ok((key, value))) => match self.take_row(&key, &value) {
                     Ok(None) => {}
                     Ok(Some(record)) => return Some(Ok(record)),
                     Err(error) => return Some(Err(error)),

@@ -28,6 +28,7 @@ pub mod timing;
 pub mod token;
 
 mod apply;
+mod index;
 mod state;
 mod view;
 mod work;

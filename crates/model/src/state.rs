@@ -12,6 +12,7 @@ use crate::{
     event::{Event, Revocation},
     grant::Grant,
     identity::Identity,
+    index::Index,
     name::ScheduleName,
     node::Node,
     outcome::Outcome,
@@ -100,6 +101,8 @@ pub struct State {
     pub(crate) timers: OrdSet<(Time, Timer)>,
     /// Derived: jobs that have not reached their end.
     pub(crate) open: OrdSet<Job>,
+    /// Derived: rows found by something other than their key.
+    pub(crate) index: Index,
 }
 
 /// Runs an expression on every table, in the order of their tags.

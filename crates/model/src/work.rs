@@ -1,8 +1,11 @@
 //! What is owed: derived from the state, never queued, so that nothing can be lost.
 
+use imbl::OrdSet;
+
 use crate::{
     State,
     attempt::{Attempt, Job, Retry, Step},
+    index::Index,
     name::NodeId,
     node,
     rotation::Stage,
@@ -111,6 +114,12 @@ impl State {
     /// Rebuilds what is derived from the tables.
     pub(crate) fn derive(&mut self) {
         self.facts = self.meta.get(&0).cloned().unwrap_or_default();
+        self.index = Index::default();
+        self.credentials.values().for_each(|row| self.index.add_credential(row));
+        self.schedules.values().for_each(|row| self.index.add_schedule(row));
+        let ended = self.rotations.values().filter(|row| row.stage.is_terminal());
+        ended.for_each(|row| self.index.add_ended(row));
+        (self.timers, self.open) = (OrdSet::new(), OrdSet::new());
         let timers = [
             self.schedules.iter().map(|(name, _)| Timer::Schedule(name.clone())).collect::<Vec<_>>(),
             self.rotations.iter().map(|(id, _)| Timer::Job(Job::Rotation(*id))).collect(),
@@ -160,5 +169,16 @@ impl State {
             }
             Job::Grant(id) => self.grants.get(&id).is_some_and(|grant| !grant.stage.is_terminal()),
         }
+    }
+
+    /// What is derived must be what the tables say.
+    #[cfg(test)]
+    pub(crate) fn assert_derived(&self) {
+        let mut fresh = self.clone();
+        fresh.derive();
+        assert_eq!(self.timers, fresh.timers, "timers have strayed from the tables");
+        assert_eq!(self.open, fresh.open, "open jobs have strayed from the tables");
+        assert_eq!(self.index, fresh.index, "the index has strayed from the tables");
+        assert_eq!(self.facts, fresh.facts, "facts were not written back");
     }
 }

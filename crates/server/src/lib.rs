@@ -1,1 +1,25 @@
-//! placeholder
+//! Who runs it: one node with its configuration, authentication, reconcilers and services. It refuses what the caller
+//! may not do, audits every refusal, and leaves the deciding to the model and the doing to the workers.
+
+mod admin;
+mod clock;
+pub mod config;
+mod consensus;
+mod denied;
+mod edge;
+mod feed;
+mod fresh;
+mod gate;
+pub mod init;
+mod keys;
+pub mod node;
+mod reconcile;
+mod refusals;
+mod stream;
+mod task;
+mod token;
+
+/// The demo target of `revolve dev`.
+pub mod demo {
+    pub use workers::{Login, Password, demo::Service};
+}

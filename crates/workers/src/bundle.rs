@@ -66,7 +66,8 @@ impl Bundle {
             version: self.version,
         };
         // Room enough that the text does not move while it grows, escapes included.
-        let mut text = Vec::with_capacity(6 * (256 + form.host.len() + form.username.len() + form.password.len()));
+        let mut text =
+            Vec::with_capacity(6 * (256 + form.host.len() + form.username.len() + form.password.len()));
         serde_json::to_writer(&mut text, &form).expect("strings and numbers can be written as JSON");
         String::from_utf8(text).expect("JSON is UTF-8").into()
     }
@@ -80,7 +81,8 @@ impl Bundle {
             password: SecretString,
         }
         serde_json::from_str::<Form>(json.expose_secret()).is_ok_and(|form| {
-            form.username == self.login.username && form.password.expose_secret() == self.login.password.expose()
+            form.username == self.login.username
+                && form.password.expose_secret() == self.login.password.expose()
         })
     }
 }

@@ -87,8 +87,14 @@ async fn serve(task: &Task, grant: &Grant) -> Result<StepOutcome, Fault> {
         return prepare_grant(task, grant);
     }
     let Some(login) = &grant.login else {
-        // Ended before it was prepared: there is nothing at the target to end.
-        return Ok(done("no temporary user was ever made"));
+        return match task.step {
+            Step::Retire | Step::Sever | Step::ProveRefused | Step::Remove => {
+                Ok(done("it ended before a temporary user was made"))
+            }
+            Step::Prepare | Step::Install | Step::Probe | Step::Verify | Step::Publish | Step::Rollback => {
+                Err(Fault::permanent("there is no temporary user"))
+            }
+        };
     };
     let provider = provider::connect(&task.target, task.admin.clone())?;
     let provider = provider.as_ref();
@@ -136,11 +142,7 @@ fn prepare(task: &Task, username: String, place: &[u8]) -> Result<StepOutcome, F
 }
 
 /// Stores first: whatever the target may honour can be read by someone.
-async fn install(
-    task: &Task,
-    rotation: &Rotation,
-    provider: &dyn Provider,
-) -> Result<StepOutcome, Fault> {
+async fn install(task: &Task, rotation: &Rotation, provider: &dyn Provider) -> Result<StepOutcome, Fault> {
     let held = candidate(rotation)?;
     provider.preflight(&rotation.strategy).await.map_err(harmless)?;
     let bundle = bundle(task, rotation, held)?;
@@ -226,11 +228,7 @@ async fn prove_refused(
 }
 
 /// The target first, then the stores, then the candidate's end: what consumers are sent back to must work.
-async fn rollback(
-    task: &Task,
-    rotation: &Rotation,
-    provider: &dyn Provider,
-) -> Result<StepOutcome, Fault> {
+async fn rollback(task: &Task, rotation: &Rotation, provider: &dyn Provider) -> Result<StepOutcome, Fault> {
     let current = rotation.current.as_ref();
     let Some(candidate) = &rotation.candidate else { return Ok(done("nothing had been prepared")) };
     if let Some(current) = current {
@@ -241,11 +239,8 @@ async fn rollback(
     }
     crash_point!("rollback.target");
     restore(task, rotation, candidate).await?;
-    let ending = Ending {
-        login: &candidate.login,
-        survivor: current.map(|held| &held.login),
-        opened_before: None,
-    };
+    let ending =
+        Ending { login: &candidate.login, survivor: current.map(|held| &held.login), opened_before: None };
     let mut notes = vec![provider.retire(&ending).await?];
     if tells_sessions_apart(task, candidate, current) {
         notes.push(cut(provider.sever(&ending).await?));

@@ -135,7 +135,13 @@ mod tests {
 
     #[test]
     fn values_are_read_by_type_or_refused_by_name() {
-        let all = given(&[("host", " db "), ("port", "0"), ("wait", "3 fortnights"), ("long", "1h"), ("empty", "")]);
+        let all = given(&[
+            ("host", " db "),
+            ("port", "0"),
+            ("wait", "3 fortnights"),
+            ("long", "1h"),
+            ("empty", ""),
+        ]);
         let params = Params::among(&all, &["host", "port", "wait", "long", "empty"]).unwrap();
         assert_eq!(params.required("host"), Ok("db"));
         assert_eq!(params.required("other"), Err(ParamError::Missing("other")));

@@ -196,7 +196,8 @@ mod tests {
     fn base64_and_hexadecimal_give_the_same_key() {
         let bytes: [u8; BYTES] = std::array::from_fn(|i| u8::try_from(i * 7).unwrap());
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (one, other) = (RootKey::from_text(&hex).unwrap(), RootKey::from_text(&STANDARD.encode(bytes)).unwrap());
+        let (one, other) =
+            (RootKey::from_text(&hex).unwrap(), RootKey::from_text(&STANDARD.encode(bytes)).unwrap());
         assert_eq!(*one.derive("peer-tls"), *other.derive("peer-tls"));
         assert_ne!(*one.derive("peer-tls"), *one.derive("tokens"));
         assert!(!format!("{one:?}").contains(&hex[..8]));

@@ -77,10 +77,14 @@ impl DataKey {
     /// # Errors
     /// When `root` is another root key, or `wrapped` is not data key `id`.
     pub fn unwrap(id: u32, wrapped: &[u8], root: &RootKey) -> Result<Self, SealError> {
-        let opened = decrypt(&root.derive(WRAPPING), id, wrapped, b"data-key").map_err(|error| match error {
-            SealError::Altered => SealError::WrongRootKey(id),
-            SealError::TooLong | SealError::Format | SealError::OtherKey { .. } | SealError::WrongRootKey(_) => error,
-        })?;
+        let opened =
+            decrypt(&root.derive(WRAPPING), id, wrapped, b"data-key").map_err(|error| match error {
+                SealError::Altered => SealError::WrongRootKey(id),
+                SealError::TooLong
+                | SealError::Format
+                | SealError::OtherKey { .. }
+                | SealError::WrongRootKey(_) => error,
+            })?;
         let mut bytes = SecretBox::new(Box::new([0; KEY_BYTES]));
         if opened.len() != KEY_BYTES {
             return Err(SealError::Format);
@@ -94,7 +98,8 @@ impl DataKey {
     /// # Errors
     /// [`SealError::TooLong`] when it exceeds what the model keeps.
     pub fn seal(&self, plaintext: &SecretString, associated: &[u8]) -> Result<Sealed, SealError> {
-        let blob = encrypt(self.bytes.expose_secret(), self.id, plaintext.expose_secret().as_bytes(), associated)?;
+        let blob =
+            encrypt(self.bytes.expose_secret(), self.id, plaintext.expose_secret().as_bytes(), associated)?;
         Sealed::try_from(blob).map_err(|_| SealError::TooLong)
     }
 
@@ -141,7 +146,12 @@ fn encrypt(key: &[u8; KEY_BYTES], id: u32, plaintext: &[u8], place: &[u8]) -> Re
     Ok(blob)
 }
 
-fn decrypt(key: &[u8; KEY_BYTES], id: u32, blob: &[u8], place: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+fn decrypt(
+    key: &[u8; KEY_BYTES],
+    id: u32,
+    blob: &[u8],
+    place: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let (needed, rest) = header(blob)?;
     if needed != id {
         return Err(SealError::OtherKey { needed, given: id });

@@ -37,8 +37,21 @@ const REPLAY_BYTES: usize = 1024 * 1024;
 /// The log and the vote of this node. Clones share it.
 #[derive(Clone)]
 pub(crate) struct DiskLog {
-    log: Arc<Mutex<RaftLog<LogTypes>>>,
+    files: Arc<Files>,
     flusher: Flusher,
+}
+
+/// The open log. Fields are dropped in order: when the token is gone, the files are closed and unlocked.
+pub(super) struct Files {
+    log: Mutex<RaftLog<LogTypes>>,
+    token: Arc<()>,
+}
+
+impl Files {
+    pub(super) fn lock(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
+        // A panic while the lock was held is an error of this crate; the WAL's own state is written record by record.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl DiskLog {
@@ -59,21 +72,16 @@ impl DiskLog {
         config.wal.chunk_max_size = Some(CHUNK_BYTES);
         config.wal.truncate_incomplete_record = Some(true);
         config.wal.flush_batch_wait = Some(Duration::ZERO);
-        let log = Arc::new(Mutex::new(RaftLog::open(Arc::new(config))?));
-        let flusher = Flusher::start(Arc::clone(&log))?;
-        Ok(Self { log, flusher })
+        let log = Mutex::new(RaftLog::open(Arc::new(config))?);
+        let files = Arc::new(Files { log, token: Arc::new(()) });
+        let flusher = Flusher::start(Arc::clone(&files))?;
+        Ok(Self { files, flusher })
     }
 
     /// Turns true when nothing holds the files any more.
     pub(crate) fn released(&self) -> impl Fn() -> bool + Send + Sync + use<> {
-        let log = Arc::downgrade(&self.log);
-        move || log.strong_count() == 0
-    }
-
-    /// Whether there is a vote or an entry: a node with either belongs to a cluster.
-    pub(crate) fn is_empty(&self) -> bool {
-        let log = self.lock();
-        log.log_state().last().is_none() && log.log_state().vote().is_none()
+        let token = Arc::downgrade(&self.files.token);
+        move || token.strong_count() == 0
     }
 
     /// The last purged log id.
@@ -82,8 +90,7 @@ impl DiskLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
-        // A panic while the lock was held is an error of this crate; the WAL's own state is written record by record.
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock()
     }
 
     fn read(&self, start: u64, end: u64, budget: usize) -> io::Result<Vec<Entry>> {

@@ -3,15 +3,15 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
 };
 
 use openraft::storage::IOFlushed;
-use raft_log::{RaftLog, api::raft_log_writer::RaftLogWriter as _};
+use raft_log::api::raft_log_writer::RaftLogWriter as _;
 use tokio::sync::oneshot;
 
-use super::codec::LogTypes;
+use super::disk::Files;
 use crate::raft::Types;
 
 /// Someone who waits until what was written so far is durable.
@@ -38,9 +38,9 @@ pub(super) struct Flusher(mpsc::Sender<Waiter>);
 
 impl Flusher {
     /// Starts the thread.
-    pub(super) fn start(log: Arc<Mutex<RaftLog<LogTypes>>>) -> io::Result<Self> {
+    pub(super) fn start(files: Arc<Files>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
-        thread::Builder::new().name("raft-log-flush".into()).spawn(move || run(&log, &receiver))?;
+        thread::Builder::new().name("raft-log-flush".into()).spawn(move || run(&files, &receiver))?;
         Ok(Self(sender))
     }
 
@@ -52,13 +52,13 @@ impl Flusher {
     }
 }
 
-fn run(log: &Mutex<RaftLog<LogTypes>>, waiters: &mpsc::Receiver<Waiter>) {
+fn run(files: &Files, waiters: &mpsc::Receiver<Waiter>) {
     let mut failed: Option<(io::ErrorKind, String)> = None;
     while let Ok(first) = waiters.recv() {
         let mut covered = vec![first];
         covered.extend(waiters.try_iter());
         if failed.is_none()
-            && let Err(error) = flush_once(log)
+            && let Err(error) = flush_once(files)
         {
             tracing::error!(%error, "the raft log cannot be made durable");
             // After a failed fsync the kernel may have dropped the pages: a later success would prove nothing.
@@ -73,8 +73,8 @@ fn run(log: &Mutex<RaftLog<LogTypes>>, waiters: &mpsc::Receiver<Waiter>) {
     }
 }
 
-fn flush_once(log: &Mutex<RaftLog<LogTypes>>) -> io::Result<()> {
+fn flush_once(files: &Files) -> io::Result<()> {
     let (done, wait) = mpsc::sync_channel(1);
-    log.lock().unwrap_or_else(PoisonError::into_inner).flush(true, Some(done))?;
+    files.lock().flush(true, Some(done))?;
     wait.recv().map_err(|_| io::Error::other("the log's writer has ended"))?
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub(crate) use persister::Persister;
-pub(crate) use snapshot::{FRAME_BYTES_MAX, Frame, Frames, Incoming, SnapshotFile, SnapshotFolder};
+pub(crate) use snapshot::{Frame, SnapshotFile, SnapshotFolder};
 
 use crate::{
     batch::Outcomes,

@@ -96,11 +96,11 @@ fn run(mut store: Store, mut jobs: mpsc::Receiver<Job>) -> io::Result<()> {
                 store.checkpoint()?;
                 checkpointed = Instant::now();
                 // Whoever asked may have gone.
-                drop(done.send(()));
+                let _ = done.send(());
             }
             Job::Replace(state, position, done) => {
                 store = store.replace(&state, &position)?;
-                drop(done.send(()));
+                let _ = done.send(());
             }
         }
     }

@@ -105,6 +105,12 @@ impl SnapshotFile {
         }
     }
 
+    /// Removes a file that was not adopted.
+    pub(crate) fn remove(&self) {
+        // When it was adopted it has another name; what else stays is removed when the folder is opened next.
+        drop(fs::remove_file(&self.path));
+    }
+
     /// All frames, the head first; each is checked as it is read.
     pub(crate) fn frames(&self) -> io::Result<Frames> {
         Frames::new(Arc::clone(&self.file))
@@ -305,7 +311,7 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
 }
 
-fn set_aside(path: &Path, error: &dyn std::error::Error) -> io::Result<()> {
+fn set_aside(path: &Path, error: &(dyn std::error::Error + 'static)) -> io::Result<()> {
     let aside = path.with_extension("damaged");
     tracing::error!(error, path = %path.display(), aside = %aside.display(), "a snapshot is damaged and was set aside");
     fs::rename(path, aside)

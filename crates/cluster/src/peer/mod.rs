@@ -10,7 +10,7 @@ pub(crate) use client::{CallError, Peers};
 pub(crate) use network::Network;
 pub(crate) use service::{Service, serve};
 pub(crate) use tls::Keys;
-pub(crate) use wire::{ForwardResult, read_outcome};
+
 
 /// Longest message either side takes: an append carries at most 2 MiB of entries, or one entry, and a frame of a
 /// snapshot at most 3 MiB.

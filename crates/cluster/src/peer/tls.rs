@@ -99,10 +99,10 @@ fn authority_key(root_key: &[u8; 32]) -> Result<KeyPair, Box<dyn std::error::Err
             SEED_BYTES
         }
     }
-    let mut seed = [0; SEED_BYTES];
+    let mut seed = zeroize::Zeroizing::new([0; SEED_BYTES]);
     let derived = Salt::new(HKDF_SHA256, &[]).extract(root_key);
-    derived.expand(&[INFO], Seed).and_then(|key| key.fill(&mut seed)).map_err(|_| "HKDF failed")?;
-    let key = Ed25519KeyPair::from_seed_unchecked(&seed)?;
+    derived.expand(&[INFO], Seed).and_then(|key| key.fill(&mut *seed)).map_err(|_| "HKDF failed")?;
+    let key = Ed25519KeyPair::from_seed_unchecked(&*seed)?;
     let pkcs8 = key.to_pkcs8v1()?;
     Ok(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8.as_ref()), &PKCS_ED25519)?)
 }

@@ -7,6 +7,7 @@ use crate::{
     },
     credential::{Credential, Strategy, Version, VersionState},
     identity::Identity,
+    name::CredentialName,
     outcome::{Applied, Outcome},
     refusal::{Code, Refusal},
     store::Store,
@@ -139,6 +140,10 @@ impl State {
         if let Some(adopt) = &command.adopt {
             self.versions.put((command.name.clone(), adopt.version), adopted(command, adopt, self.facts.now));
         }
+        if let Some(old) = old {
+            self.index.remove_credential(old);
+        }
+        self.index.add_credential(&credential);
         Ok(put(&mut self.credentials, command.name.clone(), credential))
     }
 
@@ -151,10 +156,12 @@ impl State {
             let message = format!("version {} of credential `{}` is still honoured; revoke it first", live.number, command.name);
             return refuse(Code::InUse, message);
         }
-        if let Some(schedule) = self.schedules.values().find(|row| row.credential == command.name) {
-            return refuse(Code::InUse, format!("schedule `{}` rotates credential `{}`", schedule.name, command.name));
+        if let Some(schedule) = self.index.schedule_of(&command.name) {
+            return refuse(Code::InUse, format!("schedule `{schedule}` rotates credential `{}`", command.name));
         }
-        self.credentials.remove(&command.name);
+        if let Some(row) = self.credentials.remove(&command.name) {
+            self.index.remove_credential(&row);
+        }
         Ok(Applied::Changed)
     }
 
@@ -201,15 +208,16 @@ impl State {
 
     /// No other credential may use the same user at the same target, or the same place in a store.
     fn check_unshared(&self, command: &PutCredential) -> Result<(), Refusal> {
-        let mine = command.strategy.usernames();
-        for other in self.credentials.values().filter(|row| row.name != command.name) {
-            let taken = other.strategy.usernames().into_iter().find(|user| mine.contains(user));
-            if let Some(user) = taken.filter(|_| other.target == command.target) {
-                let message = format!("user `{user}` at target `{}` belongs to credential `{}`", other.target, other.name);
+        let foreign = |holder: &&CredentialName| **holder != command.name;
+        for user in command.strategy.usernames() {
+            if let Some(other) = self.index.user_of(&command.target, user).filter(foreign) {
+                let message = format!("user `{user}` at target `{}` belongs to credential `{other}`", command.target);
                 return refuse(Code::TakenByAnother, message);
             }
-            if let Some(place) = other.stores.iter().find(|place| command.stores.contains(place)) {
-                let message = format!("`{}` in store `{}` belongs to credential `{}`", place.path, place.store, other.name);
+        }
+        for place in &command.stores {
+            if let Some(other) = self.index.holder_of(&place.store, &place.path).filter(foreign) {
+                let message = format!("`{}` in store `{}` belongs to credential `{other}`", place.path, place.store);
                 return refuse(Code::TakenByAnother, message);
             }
         }

@@ -9,6 +9,8 @@ mod revoke;
 mod rotate;
 mod schedule;
 mod tick;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     State,

@@ -154,9 +154,9 @@ impl State {
     }
 
     fn policy_of(&self, credential: &CredentialName) -> RotationPolicy {
-        self.schedules
-            .values()
-            .find(|schedule| &schedule.credential == credential)
+        self.index
+            .schedule_of(credential)
+            .and_then(|name| self.schedules.get(name))
             .map_or_else(RotationPolicy::default, |schedule| schedule.policy.clone())
     }
 

@@ -342,6 +342,9 @@ impl State {
 
     pub(super) fn write_rotation(&mut self, rotation: Rotation) {
         let timer = Timer::Job(Job::Rotation(rotation.id));
+        if rotation.stage.is_terminal() {
+            self.index.add_ended(&rotation);
+        }
         self.timed(timer, |state| state.rotations.put(rotation.id, rotation));
     }
 

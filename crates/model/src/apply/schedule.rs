@@ -19,9 +19,9 @@ impl State {
         self.known_credential(&command.credential)?;
         policy(&command.policy)?;
         check::span("jitter", command.jitter, Span(0), Span::days(1))?;
-        let others = |row: &&Schedule| row.credential == command.credential && row.name != command.name;
-        if let Some(other) = self.schedules.values().find(others) {
-            let message = format!("credential `{}` is rotated by schedule `{}`", command.credential, other.name);
+        let holder = self.index.schedule_of(&command.credential);
+        if let Some(other) = holder.filter(|holder| **holder != command.name) {
+            let message = format!("credential `{}` is rotated by schedule `{other}`", command.credential);
             return refuse(Code::CredentialHasSchedule, message);
         }
         let old = self.schedules.get(&command.name);
@@ -56,7 +56,11 @@ impl State {
 
     pub(super) fn remove_schedule(&mut self, command: &RemoveSchedule) -> Outcome {
         self.known_schedule(&command.name)?;
-        self.timed(Timer::Schedule(command.name.clone()), |state| state.schedules.remove(&command.name));
+        let removed =
+            self.timed(Timer::Schedule(command.name.clone()), |state| state.schedules.remove(&command.name));
+        if let Some(row) = removed {
+            self.index.remove_schedule(&row);
+        }
         Ok(Applied::Changed)
     }
 
@@ -123,6 +127,7 @@ impl State {
 
     fn write_schedule(&mut self, schedule: Schedule) {
         let timer = Timer::Schedule(schedule.name.clone());
+        self.index.add_schedule(&schedule);
         self.timed(timer, |state| state.schedules.put(schedule.name.clone(), schedule));
     }
 }

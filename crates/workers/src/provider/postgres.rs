@@ -38,7 +38,8 @@ const ROLE_BYTES: usize = 63;
 /// Says what can.
 pub fn supports(strategy: &Strategy) -> Result<(), String> {
     if let Strategy::Overlapping { .. } = strategy {
-        let message = "a PostgreSQL role has one password: use single-user, or alternating-users for an overlap";
+        let message =
+            "a PostgreSQL role has one password: use single-user, or alternating-users for an overlap";
         return Err(message.into());
     }
     if let Strategy::AlternatingUsers { usernames: [first, second] } = strategy
@@ -90,7 +91,8 @@ impl Provider for Postgres {
         supports(strategy).map_err(Fault::permanent)?;
         let names = strategy.usernames();
         if names.contains(&self.admin.username.as_str()) {
-            let message = format!("`{}` is the administrative user and cannot end itself", self.admin.username);
+            let message =
+                format!("`{}` is the administrative user and cannot end itself", self.admin.username);
             return Err(Fault::permanent(message));
         }
         let client = self.administer().await?;
@@ -134,11 +136,7 @@ impl Provider for Postgres {
     }
 
     async fn remove(&self, username: &str, role: &str) -> Result<String, Fault> {
-        let client = self.administer().await?;
-        roles::remove(&client, username, role, async |database| {
-            self.connector.administer(&self.admin, Some(database)).await
-        })
-        .await
+        roles::remove(&self.connector, &self.admin, username, role).await
     }
 }
 

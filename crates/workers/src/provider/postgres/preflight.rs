@@ -62,7 +62,9 @@ pub async fn roles(client: &Client, names: &[&str]) -> Result<Vec<Role>, Fault> 
     for name in names {
         let row = client.query_opt(QUERY, &[name]).await.map_err(|error| answer::unsent(&error))?;
         let Some(row) = row else {
-            return Err(Fault::rejected(format!("role `{name}` does not exist: create it with its grants first")));
+            return Err(Fault::rejected(format!(
+                "role `{name}` does not exist: create it with its grants first"
+            )));
         };
         let role = Role {
             name: row.get(0),

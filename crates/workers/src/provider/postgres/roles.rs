@@ -9,7 +9,7 @@ use postgres_protocol::{
 };
 use tokio_postgres::Client;
 
-use super::{answer, check_role};
+use super::{answer, check_role, session::Connector};
 use crate::{
     fault::Fault,
     provider::{TEMPORARY_PREFIX, Temporary},
@@ -102,36 +102,40 @@ pub async fn install_temporary(client: &Client, temporary: &Temporary) -> Result
 }
 
 /// Removes a temporary role. What it owns in any database goes to `heir`, or to the administrative user where that
-/// may not give it to `heir`. `open` connects to a database.
-pub async fn remove<F>(client: &Client, username: &str, heir: &str, open: F) -> Result<String, Fault>
-where
-    F: AsyncFn(&str) -> Result<Client, Fault>,
-{
+/// may not give it to `heir`.
+pub async fn remove(
+    connector: &Connector,
+    admin: &Login,
+    username: &str,
+    heir: &str,
+) -> Result<String, Fault> {
     let user = temporary_role(username)?;
-    if !exists(client, username).await? {
+    let client = connector.administer(admin, None).await?;
+    if !exists(&client, username).await? {
         return Ok(format!("there is no role `{username}`"));
     }
-    let send = async |client: &Client, statement: String| {
-        client.batch_execute(&statement).await.map_err(|error| answer::sent(&error))
-    };
-    let (superuser, may_give) = standing(client, heir).await?;
+    let (superuser, may_give) = standing(&client, heir).await?;
     if !superuser {
         // Giving away what it owns takes membership; it goes with the role.
-        send(client, format!("GRANT {user} TO CURRENT_USER")).await?;
+        send(&client, &format!("GRANT {user} TO CURRENT_USER")).await?;
     }
     let heir_name = if may_give { role(heir)? } else { "CURRENT_USER".to_owned() };
-    let databases = databases_with_traces(client, username).await?;
+    let databases = databases_with_traces(&client, username).await?;
     for database in &databases {
-        let client = open(database).await?;
+        let there = connector.administer(admin, Some(database)).await?;
         let statement = format!("REASSIGN OWNED BY {user} TO {heir_name}; DROP OWNED BY {user}");
-        send(&client, statement).await.map_err(|fault| fault.within(&format!("database `{database}`")))?;
+        send(&there, &statement).await.map_err(|fault| fault.within(&format!("database `{database}`")))?;
     }
-    send(client, format!("DROP ROLE IF EXISTS {user}")).await?;
+    send(&client, &format!("DROP ROLE IF EXISTS {user}")).await?;
     Ok(match (databases.is_empty(), may_give) {
         (true, _) => format!("`{username}` is removed; it owned nothing"),
         (false, true) => format!("`{username}` is removed; what it owned went to `{heir}`"),
         (false, false) => format!("`{username}` is removed; what it owned went to the administrative user"),
     })
+}
+
+async fn send(client: &Client, statement: &str) -> Result<(), Fault> {
+    client.batch_execute(statement).await.map_err(|error| answer::sent(&error))
 }
 
 async fn exists(client: &Client, username: &str) -> Result<bool, Fault> {

@@ -69,7 +69,11 @@ impl Connector {
     }
 
     /// A new session, or the server's answer, or `None` when there was no answer in time.
-    async fn open(&self, login: &Login, database: Option<&str>) -> Result<Client, Option<tokio_postgres::Error>> {
+    async fn open(
+        &self,
+        login: &Login,
+        database: Option<&str>,
+    ) -> Result<Client, Option<tokio_postgres::Error>> {
         let settings = &self.settings;
         let mut config = Config::new();
         config
@@ -84,11 +88,10 @@ impl Connector {
         if settings.tls == Tls::Require {
             config.channel_binding(ChannelBinding::Require);
         }
-        let opened = match &self.tls {
+        match &self.tls {
             Some(tls) => within(settings.connect_timeout, connect(&config, tls.clone())).await,
             None => within(settings.connect_timeout, connect(&config, NoTls)).await,
-        };
-        opened
+        }
     }
 
     /// Statements that make a session ours: nothing of the user's own settings may bend what follows.
@@ -143,7 +146,8 @@ fn verified_certificate(settings: &Settings) -> Result<MakeRustlsConnect, Fault>
             Err(_) => Err(Fault::permanent("this system has no certificates of authorities: give `ca_file`")),
         };
     };
-    let unusable = |why: String| Fault::permanent(format!("cannot use `ca_file` `{}`: {why}", file.display()));
+    let unusable =
+        |why: String| Fault::permanent(format!("cannot use `ca_file` `{}`: {why}", file.display()));
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
     for certificate in certificates {

@@ -56,7 +56,10 @@ impl Settings {
         let params = Params::among(given, &KNOWN)?;
         let host = params.required("host")?;
         if host.starts_with('/') {
-            return Err(ParamError::invalid("host", "a socket in the file system proves no password: use TCP"));
+            return Err(ParamError::invalid(
+                "host",
+                "a socket in the file system proves no password: use TCP",
+            ));
         }
         if host.contains([',', ' ', '@']) {
             return Err(ParamError::invalid("host", "it must be one host name or address"));
@@ -150,7 +153,10 @@ mod tests {
             pairs.push((name, value));
             assert!(parse(&pairs).is_err(), "{name}={value}");
         }
-        assert!(parse(&[("host", "localhost"), ("admin_user", "r"), ("tls", "require"), ("ca_file", "/ca")]).is_err());
+        assert!(
+            parse(&[("host", "localhost"), ("admin_user", "r"), ("tls", "require"), ("ca_file", "/ca")])
+                .is_err()
+        );
         assert_eq!(parse(&[("host", "localhost")]).unwrap_err(), ParamError::Missing("admin_user"));
     }
 }

@@ -1,0 +1,278 @@
+//! The handle: starts a node, and is all that the rest of the program sees of it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use model::{State, command::Command, name::NodeId, outcome::Outcome};
+use openraft::{ServerState, async_runtime::WatchReceiver as _};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    disk::Layout,
+    error::{ProposeError, ReadError, StartError, TransferError},
+    fatal::Fatal,
+    form::form,
+    machine::{Machine, Persister, View},
+    peer::{Keys, Network, Peers, Service, serve},
+    propose::{Proposer, Route},
+    raft::Raft,
+    read::{Confirmer, Reader},
+    restore::{Restored, in_folder},
+    settings::Settings,
+    status::{self, Progress, Status},
+};
+
+/// How often it is looked whether the files were let go of.
+const RELEASE_POLL: Duration = Duration::from_millis(5);
+/// How long that may take.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running node. Clones are handles to the same node.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    storage: String,
+    raft: Raft,
+    view: Arc<View>,
+    proposer: Proposer,
+    reader: Reader,
+    fatal: Arc<Fatal>,
+    shutdown: CancellationToken,
+    log_released: Box<dyn Fn() -> bool + Send + Sync>,
+    ending: Mutex<Option<Ending>>,
+}
+
+/// What is waited for when the node stops.
+struct Ending {
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    writer: thread::JoinHandle<()>,
+}
+
+impl Cluster {
+    /// Starts a node from what its data folder holds, and serves the peer port. It returns before there is a leader:
+    /// proposals and reads wait for one.
+    ///
+    /// The node stops when `shutdown` is cancelled; wait for that with [`Cluster::stop`].
+    ///
+    /// # Errors
+    /// Settings that cannot work, or stored data that cannot be used and could not be repaired.
+    pub async fn start(
+        settings: Settings,
+        peer_listener: TcpListener,
+        root_key: &[u8; 32],
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let config = Arc::new(settings.raft_config()?);
+        let keys = Keys::derive(root_key, settings.node)?;
+        let layout = Layout::make(settings.data.clone()).map_err(in_folder(&settings.data))?;
+        let storage = layout.identity().map_err(in_folder(&settings.data))?.to_string();
+        let peers = Peers::new(&settings, &keys)?;
+        let Restored { log, store, state, position, snapshots } = Restored::open(&layout, &peers).await?;
+
+        let fatal = Arc::new(Fatal::new());
+        let (persister, writer) =
+            Persister::start(store, Arc::clone(&fatal)).map_err(in_folder(&settings.data))?;
+        let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
+        let network = Network::new(settings.node, peers.clone(), settings.timing.election_max);
+        let log_released = Box::new(log.released());
+        let raft = Raft::build(settings.node.0, config, network, log, machine)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+
+        let shutdown = shutdown.child_token();
+        let (proposer, collector) = Proposer::new(shutdown.clone());
+        let service = Service {
+            node: settings.node,
+            storage: storage.clone(),
+            raft: raft.clone(),
+            snapshots,
+            proposer: proposer.clone(),
+            timeout: settings.timeout,
+            shutdown: shutdown.clone(),
+        };
+        let serving = serve(service, peer_listener, &keys)?;
+        raft.run();
+
+        let (node, view_) = (settings.node, Arc::clone(&view));
+        let confirmer =
+            Confirmer { node, raft: raft.clone(), peers: peers.clone(), view: view_, shutdown: shutdown.clone() };
+        let reader = Reader::start(confirmer);
+        let view_ = Arc::clone(&view);
+        let route = Route { node, raft: raft.clone(), peers: peers.clone(), view: view_, shutdown: shutdown.clone() };
+        tokio::spawn(collector.run(route));
+        tokio::spawn(observe(raft.clone(), Arc::clone(&view), Arc::clone(&fatal), shutdown.clone()));
+        let forming = (settings.clone(), raft.clone(), Arc::clone(&fatal), shutdown.clone());
+        tokio::spawn(async move {
+            let (settings, raft, fatal, shutdown) = forming;
+            form(settings, raft, peers, &fatal, shutdown).await;
+        });
+        tokio::spawn(end_with(shutdown.clone(), raft.clone()));
+
+        let ending = Mutex::new(Some(Ending { serving, writer }));
+        Ok(Self(Arc::new(Inner {
+            settings,
+            storage,
+            raft,
+            view,
+            proposer,
+            reader,
+            fatal,
+            shutdown,
+            log_released,
+            ending,
+        })))
+    }
+
+    /// Commits a command and gives its outcome. Any node takes it; the leader stamps and commits it.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]: all but [`ProposeError::Unknown`] say that it was not committed.
+    pub async fn propose(&self, actor: String, command: Command) -> Result<Outcome, ProposeError> {
+        self.0.proposer.propose(actor, command, self.0.settings.timeout).await
+    }
+
+    /// The state with everything in it that was committed when this was called, on whichever node.
+    ///
+    /// # Errors
+    /// No leader confirmed in time, or the node is stopping.
+    pub async fn read(&self) -> Result<Arc<State>, ReadError> {
+        self.0.reader.read(self.0.settings.timeout).await
+    }
+
+    /// What this node has applied so far. It may lag behind the cluster.
+    #[must_use]
+    pub fn local(&self) -> Arc<State> {
+        self.0.view.state()
+    }
+
+    /// Wakes whenever something was applied, or the leader or the term has changed.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.0.view.progress().subscribe()
+    }
+
+    /// What this node knows about itself and its cluster.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let index = |id: &Option<crate::raft::LogId>| id.map(|id| id.index);
+        Status {
+            node: self.0.settings.node,
+            storage: self.0.storage.clone(),
+            leader: metrics.current_leader.map(NodeId),
+            is_leader: metrics.state == ServerState::Leader,
+            term: metrics.current_term,
+            last_log: metrics.last_log_index,
+            committed: index(&metrics.local_committed),
+            applied: self.0.view.progress().borrow().applied,
+            snapshot: index(&metrics.snapshot),
+            purged: index(&metrics.purged),
+            digest: self.local().digest(),
+            voters: metrics.membership_config.voter_ids().map(NodeId).collect(),
+            members: metrics.membership_config.nodes().map(|(id, node)| (NodeId(*id), node.addr.clone())).collect(),
+            peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
+            fatal: self.0.fatal.reason(),
+        }
+    }
+
+    /// Asks `to` to take over the lead. Watch for the change.
+    ///
+    /// # Errors
+    /// This node does not lead, or `to` does not vote.
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
+        let status = self.status();
+        if !status.is_leader {
+            return Err(TransferError::NotLeader);
+        }
+        if !status.voters.contains(&to) {
+            return Err(TransferError::NotVoter(to));
+        }
+        self.0.raft.trigger().transfer_leader(to.0).await.map_err(|_| TransferError::Stopped)
+    }
+
+    /// Makes a snapshot now; [`Status::snapshot`] shows when it is there.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn snapshot(&self) -> Result<(), ReadError> {
+        self.0.raft.trigger().snapshot().await.map_err(|_| ReadError::Stopped)
+    }
+
+    /// Waits until this node must stop, and says why: its disk failed, or it met a command it does not know. The
+    /// process must then exit; nothing it holds in memory may be trusted to become durable.
+    pub async fn fatal(&self) -> String {
+        self.0.fatal.raised().await
+    }
+
+    /// Stops the node and waits until it has let go of its files and its port.
+    pub async fn stop(&self) {
+        self.0.shutdown.cancel();
+        end(&self.0.raft).await;
+        let ending = self.0.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Ending { serving, writer }) = ending else { return };
+        if let Ok(Err(error)) = serving.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the peer port was not closed cleanly");
+        }
+        let released = || writer.is_finished() && (self.0.log_released)();
+        let wait = async {
+            while !released() {
+                tokio::time::sleep(RELEASE_POLL).await;
+            }
+        };
+        if tokio::time::timeout(RELEASE_TIMEOUT, wait).await.is_err() {
+            tracing::warn!("some files of the stopped node are still held");
+        }
+    }
+}
+
+async fn end_with(shutdown: CancellationToken, raft: Raft) {
+    shutdown.cancelled().await;
+    end(&raft).await;
+}
+
+async fn end(raft: &Raft) {
+    if let Err(error) = raft.shutdown().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "raft did not end cleanly");
+    }
+}
+
+/// Passes on what Raft says about itself, until it has stopped.
+async fn observe(raft: Raft, view: Arc<View>, fatal: Arc<Fatal>, shutdown: CancellationToken) {
+    let mut metrics = raft.metrics();
+    loop {
+        let (running, seen) = {
+            let metrics = metrics.borrow_watched();
+            let seen = Progress {
+                applied: None,
+                leader: metrics.current_leader.map(NodeId),
+                term: metrics.current_term,
+                is_leader: metrics.state == ServerState::Leader,
+            };
+            (metrics.running_state.clone(), seen)
+        };
+        view.progress().send_if_modified(|progress| {
+            let new = Progress { applied: progress.applied, ..seen };
+            let changed = *progress != new;
+            *progress = new;
+            changed
+        });
+        if let Err(error) = running {
+            if !shutdown.is_cancelled() {
+                fatal.raise(error.to_string());
+            }
+            return;
+        }
+        if metrics.changed().await.is_err() {
+            if !shutdown.is_cancelled() {
+                fatal.raise("raft has ended".into());
+            }
+            return;
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Connections to the other nodes. They are made when first used, kept, and made again when they break.
+
+use std::{
+    collections::BTreeMap,
+    error::Error as _,
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+use api::v1::{self, peer_client::PeerClient};
+use bytes::Bytes;
+use model::name::NodeId;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::{MESSAGE_BYTES, tls::Keys, wire};
+use crate::{
+    error::StartError,
+    machine::{SnapshotFile, SnapshotFolder, blocking},
+    raft::LogId,
+    settings::Settings,
+};
+
+/// HTTP/2 windows: several full appends may be under way.
+const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// A silent connection is asked for a sign of life this often.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Longest time for a peer to send a whole snapshot when asked for one.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A call to a peer did not bring an answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The request was never sent: there is no such peer, or no connection to it.
+    #[error("peer cannot be reached")]
+    NotSent(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The request may have been acted on.
+    #[error("peer did not answer")]
+    NoAnswer(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let mut source = status.source();
+        while let Some(error) = source {
+            if error.is::<tonic::ConnectError>() {
+                return Self::NotSent(status.into());
+            }
+            source = error.source();
+        }
+        Self::NoAnswer(status.into())
+    }
+}
+
+impl From<io::Error> for CallError {
+    fn from(error: io::Error) -> Self {
+        Self::NoAnswer(error.into())
+    }
+}
+
+/// The other nodes.
+#[derive(Clone)]
+pub(crate) struct Peers(Arc<BTreeMap<NodeId, Peer>>);
+
+/// One node: votes, appends and heartbeats travel beside snapshots and proposals, not behind them.
+struct Peer {
+    raft: Channel,
+    bulk: Channel,
+}
+
+impl Peers {
+    /// Prepares connections; none is made yet.
+    pub(crate) fn new(settings: &Settings, keys: &Keys) -> Result<Self, StartError> {
+        let others = settings.peers.iter().filter(|(node, _)| **node != settings.node);
+        let peers = others.map(|(node, address)| {
+            let endpoint = endpoint(address, settings, keys, *node).map_err(|error| {
+                StartError::Settings(format!("address `{address}` of `{node}` cannot be used: {error}"))
+            })?;
+            Ok((*node, Peer { raft: endpoint.connect_lazy(), bulk: endpoint.connect_lazy() }))
+        });
+        Ok(Self(Arc::new(peers.collect::<Result<_, StartError>>()?)))
+    }
+
+    /// The other nodes' ids.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// For votes, appends and heartbeats.
+    pub(super) fn raft(&self, node: NodeId) -> Result<PeerClient<Channel>, CallError> {
+        Ok(client(&self.peer(node)?.raft))
+    }
+
+    /// For snapshots and proposals.
+    pub(super) fn bulk(&self, node: NodeId) -> Result<PeerClient<Channel>, CallError> {
+        Ok(client(&self.peer(node)?.bulk))
+    }
+
+    fn peer(&self, node: NodeId) -> Result<&Peer, CallError> {
+        self.0.get(&node).ok_or_else(|| CallError::NotSent(format!("`{node}` is not among the peers").into()))
+    }
+
+    /// Hands proposals to `leader`.
+    pub(crate) async fn propose(
+        &self,
+        leader: NodeId,
+        proposals: Vec<Bytes>,
+        timeout: Duration,
+    ) -> Result<Vec<wire::ForwardResult>, CallError> {
+        let mut client = self.bulk(leader)?;
+        let request = v1::PeerProposeRequest {
+            proposals: proposals.iter().map(|proposal| proposal.to_vec()).collect(),
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        };
+        let response = within(timeout, client.propose(request)).await?;
+        Ok(response.results.into_iter().map(wire::read_answer).collect())
+    }
+
+    /// Asks `leader` for the log id a linearizable read must wait for; the error names the leader it knows.
+    pub(crate) async fn read_index(
+        &self,
+        leader: NodeId,
+        timeout: Duration,
+    ) -> Result<Result<LogId, Option<NodeId>>, CallError> {
+        use v1::peer_read_index_response::Result as Written;
+        let mut client = self.raft(leader)?;
+        let response = within(timeout, client.read_index(v1::PeerReadIndexRequest {})).await?;
+        Ok(match response.result {
+            Some(Written::Read(id)) => Ok(wire::read_id(id)),
+            Some(Written::NotLeader(leader)) => Err(wire::read_not_leader(&leader)),
+            None => Err(None),
+        })
+    }
+
+    /// Asks `node` whether it belongs to a cluster.
+    pub(crate) async fn initialised(&self, node: NodeId, timeout: Duration) -> Result<bool, CallError> {
+        let mut client = self.raft(node)?;
+        Ok(within(timeout, client.describe(v1::PeerDescribeRequest {})).await?.initialised)
+    }
+
+    /// Fetches a snapshot that covers at least `covers` from `node`. It is complete, but not yet adopted.
+    pub(crate) async fn fetch_snapshot(
+        &self,
+        node: NodeId,
+        covers: u64,
+        folder: &Arc<SnapshotFolder>,
+    ) -> Result<SnapshotFile, CallError> {
+        let mut client = self.bulk(node)?;
+        let fetch = async {
+            let mut parts = client.fetch_snapshot(v1::PeerFetchSnapshotRequest { covers }).await?.into_inner();
+            let first = parts.message().await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            let mut incoming = folder.receive(wire::read_head(first)?.head)?;
+            while let Some(part) = parts.message().await? {
+                incoming.push(&wire::read_frame(part)?)?;
+            }
+            Ok::<_, CallError>(blocking(move || incoming.finish()).await?)
+        };
+        tokio::time::timeout(FETCH_TIMEOUT, fetch).await.map_err(|elapsed| CallError::NoAnswer(elapsed.into()))?
+    }
+}
+
+fn endpoint(address: &str, settings: &Settings, keys: &Keys, node: NodeId) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("https://{address}"))?
+        .tls_config(keys.client(node))?
+        .connect_timeout(settings.timing.election_min)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true))
+}
+
+fn client(channel: &Channel) -> PeerClient<Channel> {
+    PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES)
+}
+
+/// Puts a deadline on a call. What was not answered by then may still be acted on.
+pub(super) async fn within<T>(
+    timeout: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(timeout, call).await {
+        Ok(response) => Ok(response?.into_inner()),
+        Err(_) => Err(CallError::from(Status::new(Code::DeadlineExceeded, "deadline passed"))),
+    }
+}

@@ -1,0 +1,226 @@
+//! How openraft reaches the other nodes.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt as _, future::BoxFuture, stream, stream::BoxStream};
+use model::name::NodeId;
+use openraft::{
+    RaftNetworkFactory, RaftNetworkV2,
+    errors::{RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    impls::BasicNode,
+    network::{RPCOption, RPCTypes},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    client::{CallError, Peers, within},
+    wire,
+};
+use crate::{
+    machine::SnapshotFile,
+    raft::{Snapshot, Types, Vote},
+};
+
+/// Frames of a snapshot read ahead of the network.
+const FRAMES_AHEAD: usize = 2;
+
+/// Makes clients.
+#[derive(Clone)]
+pub(crate) struct Network {
+    node: NodeId,
+    peers: Peers,
+    patience: Duration,
+}
+
+impl Network {
+    /// A peer that owes an answer to an append for `patience` is taken to be away.
+    pub(crate) const fn new(node: NodeId, peers: Peers, patience: Duration) -> Self {
+        Self { node, peers, patience }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Client {
+        Client { network: self.clone(), target: NodeId(target) }
+    }
+}
+
+/// Reaches one node.
+pub(crate) struct Client {
+    network: Network,
+    target: NodeId,
+}
+
+impl Client {
+    fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<Types> {
+        Timeout { action, id: self.network.node.0, target: self.target.0, timeout }
+    }
+
+    async fn ask_for_vote(
+        &self,
+        request: &VoteRequest<Types>,
+        pre_vote: bool,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let mut client = self.network.peers.raft(self.target).map_err(unreachable)?;
+        let call = client.vote(wire::write_vote(request, pre_vote));
+        let response = within(option.soft_ttl(), call).await.map_err(unreachable)?;
+        Ok(wire::read_voted(response).map_err(|error| Unreachable::new(&error))?)
+    }
+}
+
+/// Everything is `Unreachable`, which makes openraft back off; a `NetworkError` is tried again at once.
+fn unreachable(error: CallError) -> Unreachable<Types> {
+    tracing::debug!(error = &error as &dyn std::error::Error, "peer is unreachable");
+    Unreachable::new(&error)
+}
+
+impl RaftNetworkV2<Types> for Client {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let mut answers = self.stream_append(Box::pin(stream::once(async { request })), option).await?;
+        let answer = answers.next().await.unwrap_or_else(|| Err(Unreachable::from_string("no answer").into()))?;
+        Ok(answer.into())
+    }
+
+    fn stream_append<'s, Requests>(
+        &'s mut self,
+        requests: Requests,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    where
+        Requests: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let patience = self.network.patience.max(option.hard_ttl());
+            let owed = Arc::new(AtomicU64::new(0));
+            let counter = Arc::clone(&owed);
+            let requests = requests.map(move |request| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                wire::write_append(&request)
+            });
+            let mut client = self.network.peers.raft(self.target).map_err(unreachable)?;
+            let answers = within(patience, client.append(requests)).await.map_err(unreachable)?;
+            let late = self.timeout(RPCTypes::AppendEntries, patience);
+            let results = stream::unfold(Some((answers, owed)), move |open| {
+                let late = late.clone();
+                async move {
+                    let (mut answers, owed) = open?;
+                    let result = next_answer(&mut answers, &owed, late).await?;
+                    let goes_on = matches!(result, Ok(Ok(_)));
+                    Some((result, goes_on.then_some((answers, owed))))
+                }
+            });
+            Ok(Box::pin(results) as BoxStream<'s, _>)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_for_vote(&request, false, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_for_vote(&request, true, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let mut client = self.network.peers.bulk(self.target).map_err(unreachable)?;
+        let parts = read_ahead(snapshot.snapshot, Some(vote));
+        let send = within(option.hard_ttl(), client.install_snapshot(ReceiverStream::new(parts)));
+        let response = tokio::select! {
+            closed = cancel => return Err(closed.into()),
+            response = send => response.map_err(unreachable)?,
+        };
+        let vote = wire::read_ballot(response.ballot).map_err(|error| Unreachable::new(&error))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let mut client = self.network.peers.raft(self.target).map_err(unreachable)?;
+        let call = client.transfer_leader(wire::write_transfer(&request));
+        let response = within(option.soft_ttl(), call).await.map_err(unreachable)?;
+        Ok(wire::read_transferred(response).map_err(|error| Unreachable::new(&error))?)
+    }
+}
+
+/// The next answer of a follower, or an error when it owes one for too long. A quiet stream on which nothing was
+/// asked may stay quiet.
+async fn next_answer(
+    answers: &mut tonic::Streaming<api::v1::PeerAppendResponse>,
+    owed: &AtomicU64,
+    late: Timeout<Types>,
+) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
+    let mut owed_before = 0;
+    loop {
+        match tokio::time::timeout(late.timeout, answers.message()).await {
+            Ok(Ok(Some(answer))) => {
+                owed.fetch_sub(1, Ordering::Relaxed);
+                let result = wire::read_appended(answer);
+                return Some(result.map_err(|error| Unreachable::new(&error).into()));
+            }
+            Ok(Ok(None)) => return None,
+            Ok(Err(status)) => return Some(Err(unreachable(status.into()).into())),
+            Err(_) if owed_before > 0 => return Some(Err(late.into())),
+            Err(_) => owed_before = owed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Reads a snapshot file on a thread of its own and checks every frame; on damage it sends no more, and the receiver
+/// finds the snapshot incomplete.
+pub(super) fn read_ahead(file: SnapshotFile, vote: Option<Vote>) -> mpsc::Receiver<api::v1::PeerSnapshotPart> {
+    let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let read = || -> io::Result<()> {
+            for (number, frame) in file.frames()?.enumerate() {
+                let frame = frame?;
+                let part = if number == 0 { wire::write_head(vote.as_ref(), &frame) } else { wire::write_frame(&frame) };
+                if sender.blocking_send(part).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = read() {
+            tracing::error!(%error, "the newest snapshot cannot be read and cannot be sent");
+        }
+    });
+    receiver
+}

@@ -1,0 +1,227 @@
+//! What a node answers on the peer port.
+
+use std::{io, pin::Pin, sync::Arc, time::Duration};
+
+use api::v1::{
+    self,
+    peer_server::{Peer, PeerServer},
+};
+use futures::{Stream, StreamExt as _, future::join_all};
+use model::name::NodeId;
+use openraft::ReadPolicy;
+use rustls_pki_types::CertificateDer;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Server, server::TcpIncoming},
+};
+
+use super::{MESSAGE_BYTES, network::read_ahead, tls, tls::Keys, wire};
+use crate::{
+    error::StartError,
+    machine::{SnapshotFolder, blocking},
+    propose::Proposer,
+    raft::{Raft, Snapshot},
+};
+
+/// Streams one peer may have open at a time.
+const STREAMS: u32 = 1_024;
+const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// A connection that has not finished its handshake by then is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// An idle TCP connection can keep a graceful shutdown waiting for ever: it is given this long.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+type Certificates = Option<Arc<Vec<CertificateDer<'static>>>>;
+
+/// The peer service of a node.
+pub(crate) struct Service {
+    pub(crate) node: NodeId,
+    pub(crate) storage: String,
+    pub(crate) raft: Raft,
+    pub(crate) snapshots: Arc<SnapshotFolder>,
+    pub(crate) proposer: Proposer,
+    /// Longest time a forwarded call may take.
+    pub(crate) timeout: Duration,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Serves the peer port until `shutdown`.
+pub(crate) fn serve(
+    service: Service,
+    listener: TcpListener,
+    keys: &Keys,
+) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, StartError> {
+    let shutdown = service.shutdown.clone();
+    let peer = PeerServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES)
+        .max_encoding_message_size(MESSAGE_BYTES);
+    let router = Server::builder()
+        .tls_config(keys.server().timeout(HANDSHAKE_TIMEOUT))
+        .map_err(|error| StartError::Listen(error.into()))?
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(peer);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(tokio::spawn(async move {
+        let ended = shutdown.clone().cancelled_owned();
+        let mut serving = std::pin::pin!(router.serve_with_incoming_shutdown(incoming, ended));
+        tokio::select! {
+            result = &mut serving => return result,
+            () = shutdown.cancelled() => {}
+        }
+        tokio::time::timeout(SHUTDOWN_GRACE, serving).await.unwrap_or(Ok(()))
+    }))
+}
+
+/// A node speaks for itself alone.
+fn speaks_for(certificates: Certificates, node: u64) -> Result<(), Status> {
+    if tls::belongs_to(certificates, NodeId(node)) {
+        Ok(())
+    } else {
+        Err(Status::permission_denied(format!("certificate is not that of `{}`", NodeId(node))))
+    }
+}
+
+fn malformed(error: io::Error) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::aborted(format!("node is stopping: {error}"))
+}
+
+fn failed(error: io::Error) -> Status {
+    Status::data_loss(error.to_string())
+}
+
+#[tonic::async_trait]
+impl Peer for Service {
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<v1::PeerAppendResponse, Status>> + Send>>;
+    type FetchSnapshotStream = Pin<Box<dyn Stream<Item = Result<v1::PeerSnapshotPart, Status>> + Send>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::PeerAppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let certificates = request.peer_certs();
+        let mut known = None;
+        // The first request that cannot be read, or is not the sender's to make, ends the stream.
+        let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
+            let request = wire::read_append(request.ok()?).ok()?;
+            let leader = request.vote.leader_id.voted_for;
+            if known != Some(leader) {
+                speaks_for(certificates.clone(), leader).ok()?;
+                known = Some(leader);
+            }
+            Some(request)
+        });
+        let requests = requests.take_until(self.shutdown.clone().cancelled_owned());
+        let results = self.raft.stream_append(requests).map(|result| result.map(wire::write_appended).map_err(stopped));
+        Ok(Response::new(Box::pin(results)))
+    }
+
+    async fn vote(&self, request: Request<v1::PeerVoteRequest>) -> Result<Response<v1::PeerVoteResponse>, Status> {
+        let certificates = request.peer_certs();
+        let message = request.into_inner();
+        let pre_vote = message.pre_vote;
+        let vote = wire::read_vote(message).map_err(malformed)?;
+        speaks_for(certificates, vote.vote.leader_id.voted_for)?;
+        let response = if pre_vote { self.raft.pre_vote(vote).await } else { self.raft.vote(vote).await };
+        Ok(Response::new(wire::write_voted(&response.map_err(stopped)?)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<v1::PeerSnapshotPart>>,
+    ) -> Result<Response<v1::PeerSnapshotResponse>, Status> {
+        let certificates = request.peer_certs();
+        let mut parts = request.into_inner();
+        let first = parts.message().await?.ok_or_else(|| Status::invalid_argument("snapshot has no head"))?;
+        let head = wire::read_head(first).map_err(malformed)?;
+        let vote = wire::read_ballot(head.ballot).map_err(malformed)?;
+        speaks_for(certificates, vote.leader_id.voted_for)?;
+        let mut incoming = self.snapshots.receive(head.head).map_err(failed)?;
+        while let Some(part) = parts.message().await? {
+            let frame = wire::read_frame(part).map_err(malformed)?;
+            incoming.push(&frame).map_err(failed)?;
+        }
+        let snapshot = blocking(move || {
+            let snapshot = incoming.finish()?;
+            // Looked at in full before Raft hears of it: what is incomplete or damaged is the sender's to repair.
+            snapshot.load().inspect_err(|_| snapshot.remove())?;
+            Ok(snapshot)
+        })
+        .await
+        .map_err(malformed)?;
+        let received = snapshot.clone();
+        let snapshot = Snapshot { meta: snapshot.meta(), snapshot };
+        let response = self.raft.install_full_snapshot(vote, snapshot).await;
+        received.remove();
+        let response = response.map_err(stopped)?;
+        Ok(Response::new(v1::PeerSnapshotResponse { ballot: Some(wire::write_ballot(&response.vote)) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::PeerTransferLeaderRequest>,
+    ) -> Result<Response<v1::PeerTransferLeaderResponse>, Status> {
+        let certificates = request.peer_certs();
+        let transfer = wire::read_transfer(request.into_inner()).map_err(malformed)?;
+        speaks_for(certificates, transfer.from_leader().leader_id.voted_for)?;
+        let response = self.raft.handle_transfer_leader(transfer).await.map_err(stopped)?;
+        Ok(Response::new(wire::write_transferred(response)))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<v1::PeerProposeRequest>,
+    ) -> Result<Response<v1::PeerProposeResponse>, Status> {
+        let message = request.into_inner();
+        let timeout = self.timeout.min(Duration::from_millis(message.timeout_ms));
+        let answers = message.proposals.iter().map(|bytes| self.proposer.forwarded(bytes, timeout));
+        let results = join_all(answers).await.into_iter().map(wire::write_answer).collect();
+        Ok(Response::new(v1::PeerProposeResponse { results }))
+    }
+
+    async fn read_index(
+        &self,
+        _request: Request<v1::PeerReadIndexRequest>,
+    ) -> Result<Response<v1::PeerReadIndexResponse>, Status> {
+        use v1::peer_read_index_response::Result as Written;
+        let result = match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+            Ok((read, _)) => Written::Read(wire::write_id(*read.log_id())),
+            Err(error) => Written::NotLeader(wire::write_not_leader(
+                error.forward_to_leader().and_then(|forward| forward.leader_id).map(NodeId),
+            )),
+        };
+        Ok(Response::new(v1::PeerReadIndexResponse { result: Some(result) }))
+    }
+
+    async fn describe(
+        &self,
+        _request: Request<v1::PeerDescribeRequest>,
+    ) -> Result<Response<v1::PeerDescribeResponse>, Status> {
+        let initialised = self.raft.is_initialized().await.map_err(stopped)?;
+        Ok(Response::new(v1::PeerDescribeResponse { node: self.node.0, initialised, storage: self.storage.clone() }))
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<v1::PeerFetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        let covers = request.into_inner().covers;
+        let newest = self.snapshots.current().filter(|file| file.head().position.applied.is_some_and(|(_, index)| index >= covers));
+        let Some(newest) = newest else {
+            return Err(Status::failed_precondition("no snapshot reaches so far"));
+        };
+        Ok(Response::new(Box::pin(ReceiverStream::new(read_ahead(newest, None)).map(Ok))))
+    }
+}

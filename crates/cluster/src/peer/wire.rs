@@ -1,0 +1,227 @@
+//! Between the wire's messages and openraft's types.
+
+use std::io;
+
+use api::v1;
+use bytes::Bytes;
+use model::{name::NodeId, outcome::Outcome};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use crate::{
+    machine::Frame,
+    propose::Answer,
+    raft::{Entry, LogId, Packed, Types, Vote, damaged, entry, log_id, term_and_index},
+};
+
+/// What a forwarded proposal came back as.
+pub(crate) type ForwardResult = Answer;
+
+fn missing(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("message of a peer lacks `{what}`"))
+}
+
+pub(super) fn write_id(id: LogId) -> v1::PeerLogId {
+    let (term, index) = term_and_index(id);
+    v1::PeerLogId { term, index }
+}
+
+pub(super) fn read_id(id: v1::PeerLogId) -> LogId {
+    log_id(id.term, id.index)
+}
+
+pub(super) fn write_ballot(vote: &Vote) -> v1::PeerBallot {
+    v1::PeerBallot { term: vote.leader_id.term, node: vote.leader_id.voted_for, committed: vote.committed }
+}
+
+pub(super) fn read_ballot(ballot: Option<v1::PeerBallot>) -> io::Result<Vote> {
+    let v1::PeerBallot { term, node, committed } = ballot.ok_or_else(|| missing("ballot"))?;
+    Ok(if committed { Vote::new_committed(term, node) } else { Vote::new(term, node) })
+}
+
+fn write_entry(entry: &Entry) -> v1::PeerEntry {
+    let packed = Packed::pack(&entry.payload);
+    let mut payload = Vec::with_capacity(packed.len());
+    packed.write(&mut payload).expect("writing into memory does not fail");
+    v1::PeerEntry { id: Some(write_id(entry.log_id)), payload }
+}
+
+fn read_entry(message: v1::PeerEntry) -> io::Result<Entry> {
+    let id = read_id(message.id.ok_or_else(|| missing("id"))?);
+    Ok(entry(id, Packed::read(message.payload.into())?.unpack()?))
+}
+
+pub(super) fn write_append(request: &AppendEntriesRequest<Types>) -> v1::PeerAppendRequest {
+    v1::PeerAppendRequest {
+        ballot: Some(write_ballot(&request.vote)),
+        previous: request.prev_log_id.map(write_id),
+        entries: request.entries.iter().map(write_entry).collect(),
+        committed: request.leader_commit.map(write_id),
+    }
+}
+
+pub(super) fn read_append(message: v1::PeerAppendRequest) -> io::Result<AppendEntriesRequest<Types>> {
+    Ok(AppendEntriesRequest {
+        vote: read_ballot(message.ballot)?,
+        prev_log_id: message.previous.map(read_id),
+        entries: message.entries.into_iter().map(read_entry).collect::<io::Result<_>>()?,
+        leader_commit: message.committed.map(read_id),
+    })
+}
+
+pub(super) fn write_appended(result: StreamAppendResult<Types>) -> v1::PeerAppendResponse {
+    use v1::peer_append_response::Result as Written;
+    let result = match result {
+        Ok(last) => Written::Matched(v1::PeerAppendMatched { last: last.map(write_id) }),
+        Err(StreamAppendError::Conflict(id)) => Written::Conflict(write_id(id)),
+        Err(StreamAppendError::HigherVote(vote)) => Written::Higher(write_ballot(&vote)),
+    };
+    v1::PeerAppendResponse { result: Some(result) }
+}
+
+pub(super) fn read_appended(message: v1::PeerAppendResponse) -> io::Result<StreamAppendResult<Types>> {
+    use v1::peer_append_response::Result as Written;
+    Ok(match message.result.ok_or_else(|| missing("result"))? {
+        Written::Matched(matched) => Ok(matched.last.map(read_id)),
+        Written::Conflict(id) => Err(StreamAppendError::Conflict(read_id(id))),
+        Written::Higher(ballot) => Err(StreamAppendError::HigherVote(read_ballot(Some(ballot))?)),
+    })
+}
+
+pub(super) fn write_vote(request: &VoteRequest<Types>, pre_vote: bool) -> v1::PeerVoteRequest {
+    v1::PeerVoteRequest {
+        ballot: Some(write_ballot(&request.vote)),
+        last: request.last_log_id.map(write_id),
+        leadership_transfer: request.leadership_transfer,
+        pre_vote,
+    }
+}
+
+pub(super) fn read_vote(message: v1::PeerVoteRequest) -> io::Result<VoteRequest<Types>> {
+    let mut request = VoteRequest::new(read_ballot(message.ballot)?, message.last.map(read_id));
+    request.leadership_transfer = message.leadership_transfer;
+    Ok(request)
+}
+
+pub(super) fn write_voted(response: &VoteResponse<Types>) -> v1::PeerVoteResponse {
+    v1::PeerVoteResponse {
+        ballot: Some(write_ballot(&response.vote)),
+        granted: response.vote_granted,
+        last: response.last_log_id.map(write_id),
+    }
+}
+
+pub(super) fn read_voted(message: v1::PeerVoteResponse) -> io::Result<VoteResponse<Types>> {
+    Ok(VoteResponse::new(read_ballot(message.ballot)?, message.last.map(read_id), message.granted))
+}
+
+pub(super) fn write_transfer(request: &TransferLeaderRequest<Types>) -> v1::PeerTransferLeaderRequest {
+    v1::PeerTransferLeaderRequest {
+        from: Some(write_ballot(request.from_leader())),
+        to: *request.to_node_id(),
+        last: request.last_log_id().copied().map(write_id),
+    }
+}
+
+pub(super) fn read_transfer(message: v1::PeerTransferLeaderRequest) -> io::Result<TransferLeaderRequest<Types>> {
+    Ok(TransferLeaderRequest::new(read_ballot(message.from)?, message.to, message.last.map(read_id)))
+}
+
+pub(super) fn write_transferred(response: TransferLeaderResponse<Types>) -> v1::PeerTransferLeaderResponse {
+    use v1::peer_transfer_leader_response::Result as Written;
+    let result = match response {
+        Ok(()) => Written::Accepted(v1::PeerTransferAccepted {}),
+        Err(TransferLeaderError::VoteChanged { expected, actual }) => {
+            Written::VoteChanged(v1::PeerTransferVoteChanged {
+                expected: Some(write_ballot(&expected)),
+                actual: Some(write_ballot(&actual)),
+            })
+        }
+        Err(TransferLeaderError::LogNotFlushed { expected, actual }) => {
+            Written::LogNotFlushed(v1::PeerTransferLogNotFlushed {
+                expected: expected.map(write_id),
+                actual: actual.map(write_id),
+            })
+        }
+    };
+    v1::PeerTransferLeaderResponse { result: Some(result) }
+}
+
+pub(super) fn read_transferred(
+    message: v1::PeerTransferLeaderResponse,
+) -> io::Result<TransferLeaderResponse<Types>> {
+    use v1::peer_transfer_leader_response::Result as Written;
+    Ok(match message.result.ok_or_else(|| missing("result"))? {
+        Written::Accepted(_) => Ok(()),
+        Written::VoteChanged(votes) => Err(TransferLeaderError::VoteChanged {
+            expected: read_ballot(votes.expected)?,
+            actual: read_ballot(votes.actual)?,
+        }),
+        Written::LogNotFlushed(ids) => Err(TransferLeaderError::LogNotFlushed {
+            expected: ids.expected.map(read_id),
+            actual: ids.actual.map(read_id),
+        }),
+    })
+}
+
+pub(super) fn write_frame(frame: &Frame) -> v1::PeerSnapshotPart {
+    let frame = v1::PeerSnapshotFrame { body: frame.body.to_vec(), checksum: frame.checksum.to_vec() };
+    v1::PeerSnapshotPart { part: Some(v1::peer_snapshot_part::Part::Frame(frame)) }
+}
+
+pub(super) fn write_head(ballot: Option<&Vote>, head: &Frame) -> v1::PeerSnapshotPart {
+    let head = v1::PeerSnapshotHead { ballot: ballot.map(write_ballot), head: head.body.to_vec() };
+    v1::PeerSnapshotPart { part: Some(v1::peer_snapshot_part::Part::Head(head)) }
+}
+
+pub(super) fn read_head(message: v1::PeerSnapshotPart) -> io::Result<v1::PeerSnapshotHead> {
+    match message.part {
+        Some(v1::peer_snapshot_part::Part::Head(head)) => Ok(head),
+        Some(v1::peer_snapshot_part::Part::Frame(_)) | None => Err(missing("head")),
+    }
+}
+
+pub(super) fn read_frame(message: v1::PeerSnapshotPart) -> io::Result<Frame> {
+    match message.part {
+        Some(v1::peer_snapshot_part::Part::Frame(frame)) => Frame::check(frame.body.into(), &frame.checksum),
+        Some(v1::peer_snapshot_part::Part::Head(_)) | None => Err(missing("frame")),
+    }
+}
+
+pub(super) fn write_not_leader(leader: Option<NodeId>) -> v1::PeerNotLeader {
+    v1::PeerNotLeader { leader: leader.map(|leader| leader.0) }
+}
+
+pub(super) fn read_not_leader(message: &v1::PeerNotLeader) -> Option<NodeId> {
+    message.leader.map(NodeId)
+}
+
+pub(super) fn write_answer(answer: Answer) -> v1::PeerProposeResult {
+    use v1::peer_propose_result::Result as Written;
+    let result = match answer {
+        Answer::Outcome(outcome) => {
+            Written::Outcome(postcard::to_stdvec(&outcome).expect("plain data always encodes into memory"))
+        }
+        Answer::NotProposed(leader) => Written::NotLeader(write_not_leader(leader)),
+        Answer::Unknown => Written::Unknown(v1::PeerOutcomeUnknown {}),
+        Answer::Unsupported(reason) => Written::Unsupported(reason),
+    };
+    v1::PeerProposeResult { result: Some(result) }
+}
+
+/// An answer that cannot be read says nothing about what happened, hence [`Answer::Unknown`].
+pub(super) fn read_answer(message: v1::PeerProposeResult) -> ForwardResult {
+    use v1::peer_propose_result::Result as Written;
+    match message.result {
+        Some(Written::Outcome(bytes)) => read_outcome(&bytes.into()).map_or(Answer::Unknown, Answer::Outcome),
+        Some(Written::NotLeader(leader)) => Answer::NotProposed(read_not_leader(&leader)),
+        Some(Written::Unsupported(reason)) => Answer::Unsupported(reason),
+        Some(Written::Unknown(_)) | None => Answer::Unknown,
+    }
+}
+
+fn read_outcome(bytes: &Bytes) -> io::Result<Outcome> {
+    postcard::from_bytes(bytes).map_err(damaged)
+}

@@ -1,0 +1,362 @@
+//! The way of a proposal: collected with others, stamped and committed in one entry by the leader, or handed to the
+//! leader; its outcome comes back the same way.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use model::{
+    command::{Command, Stamped},
+    name::NodeId,
+    outcome::Outcome,
+    time::Time,
+};
+use openraft::errors::{ClientWriteError, RaftError};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    batch::Batch,
+    error::ProposeError,
+    machine::View,
+    peer::{CallError, Peers},
+    raft::Raft,
+};
+
+/// Proposals under way at one time: openraft stalls with many more. Others wait.
+const IN_FLIGHT: usize = 256;
+/// Entries under way at one time: while they are, further proposals gather for the next.
+const BATCHES_IN_FLIGHT: usize = 8;
+/// Most commands in one entry.
+const BATCH_COMMANDS: usize = 256;
+/// An entry is closed when its commands reach this many bytes.
+const BATCH_BYTES: usize = 512 * 1024;
+/// Longest command, encoded.
+pub const COMMAND_BYTES: usize = 1024 * 1024;
+/// Wait before the leader is asked again, when nothing tells that it has changed.
+const RETRY_AFTER: Duration = Duration::from_millis(25);
+/// A command that was proposed is waited for this much longer than its caller waits.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a proposal came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Committed and applied.
+    Outcome(Outcome),
+    /// Not proposed: this node does not lead; the leader, when it is known.
+    NotProposed(Option<NodeId>),
+    /// May have been committed.
+    Unknown,
+    /// Not proposed: the leader does not know the command.
+    Unsupported(String),
+}
+
+/// Whether a proposal has left. Who stops waiting must know, and one that nobody waits for must not leave.
+#[derive(Debug, Default)]
+struct Ticket(AtomicU8);
+
+const WAITING: u8 = 0;
+const PROPOSED: u8 = 1;
+const ABANDONED: u8 = 2;
+
+impl Ticket {
+    fn step(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+struct Proposal {
+    command: Stamped,
+    ticket: Arc<Ticket>,
+    /// Came from another node, and is not handed on to a third.
+    forwarded: bool,
+    deadline: Instant,
+    answer: oneshot::Sender<Answer>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Takes proposals.
+#[derive(Clone)]
+pub(crate) struct Proposer {
+    queue: mpsc::Sender<Proposal>,
+    own: Arc<Semaphore>,
+    forwarded: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+/// What the collecting task needs.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) node: NodeId,
+    pub(crate) raft: Raft,
+    pub(crate) peers: Peers,
+    pub(crate) view: Arc<View>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Proposer {
+    /// Prepares the queue; [`Collector::run`] empties it.
+    pub(crate) fn new(shutdown: CancellationToken) -> (Self, Collector) {
+        let (queue, proposals) = mpsc::channel(2 * IN_FLIGHT);
+        let semaphore = || Arc::new(Semaphore::new(IN_FLIGHT));
+        (Self { queue, own: semaphore(), forwarded: semaphore(), shutdown }, Collector(proposals))
+    }
+
+    /// Proposes a command of this node's caller.
+    pub(crate) async fn propose(
+        &self,
+        actor: String,
+        command: Command,
+        timeout: Duration,
+    ) -> Result<Outcome, ProposeError> {
+        let command = Stamped { at: Time::default(), actor, command };
+        let size = command.encode().len();
+        if size > COMMAND_BYTES {
+            return Err(ProposeError::TooLarge(size));
+        }
+        match self.enqueue(&self.own, command, false, timeout).await {
+            Answer::Outcome(outcome) => Ok(outcome),
+            Answer::NotProposed(_) if self.shutdown.is_cancelled() => Err(ProposeError::Stopped),
+            Answer::NotProposed(_) => Err(ProposeError::NoLeader),
+            Answer::Unknown => Err(ProposeError::Unknown),
+            Answer::Unsupported(reason) => Err(ProposeError::Unsupported(reason)),
+        }
+    }
+
+    /// Proposes a command that another node has handed over.
+    pub(crate) async fn forwarded(&self, bytes: &[u8], timeout: Duration) -> Answer {
+        match Stamped::decode(bytes) {
+            Ok(command) => self.enqueue(&self.forwarded, command, true, timeout).await,
+            Err(error) => Answer::Unsupported(error.to_string()),
+        }
+    }
+
+    async fn enqueue(&self, room: &Arc<Semaphore>, command: Stamped, forwarded: bool, timeout: Duration) -> Answer {
+        let deadline = Instant::now() + timeout;
+        let ticket = Arc::new(Ticket::default());
+        let (answer, mut wait) = oneshot::channel();
+        let attempt = async {
+            let permit = Arc::clone(room).acquire_owned().await.ok()?;
+            let ticket = Arc::clone(&ticket);
+            let proposal = Proposal { command, ticket, forwarded, deadline, answer, _permit: permit };
+            self.queue.send(proposal).await.ok()?;
+            Some((&mut wait).await)
+        };
+        match tokio::time::timeout_at(deadline, attempt).await {
+            Ok(Some(Ok(answer))) => answer,
+            // Dropped unanswered, or too late.
+            Ok(Some(Err(_))) | Err(_) if !ticket.step(WAITING, ABANDONED) => Answer::Unknown,
+            Ok(_) | Err(_) => Answer::NotProposed(None),
+        }
+    }
+}
+
+/// Collects proposals into entries.
+pub(crate) struct Collector(mpsc::Receiver<Proposal>);
+
+impl Collector {
+    /// Runs until the node stops.
+    pub(crate) async fn run(mut self, route: Route) {
+        let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
+        let mut clock = Clock::default();
+        loop {
+            // A free slot first: while there is none, proposals gather.
+            let next = async {
+                let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
+                Some((slot, self.0.recv().await?))
+            };
+            let (slot, first) = tokio::select! {
+                next = next => match next {
+                    Some(next) => next,
+                    None => return,
+                },
+                () = route.shutdown.cancelled() => return,
+            };
+            clock.advance(route.view.state().now());
+            let mut gathering = Gathering::default();
+            gathering.add(first, &mut clock);
+            while gathering.has_room()
+                && let Ok(more) = self.0.try_recv()
+            {
+                gathering.add(more, &mut clock);
+            }
+            let route = route.clone();
+            tokio::spawn(async move {
+                route.carry(gathering.proposals).await;
+                drop(slot);
+            });
+        }
+    }
+}
+
+/// The leader's clock as commands are stamped with it: it never goes back.
+#[derive(Default)]
+struct Clock(Time);
+
+impl Clock {
+    /// What was stamped by another leader counts too.
+    fn advance(&mut self, seen: Time) {
+        self.0 = self.0.max(seen);
+    }
+
+    fn stamp(&mut self) -> Time {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.0 = self.0.max(Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)));
+        self.0
+    }
+}
+
+#[derive(Default)]
+struct Gathering {
+    proposals: Vec<(Bytes, Proposal)>,
+    bytes: usize,
+}
+
+impl Gathering {
+    fn add(&mut self, mut proposal: Proposal, clock: &mut Clock) {
+        proposal.command.at = clock.stamp();
+        let bytes = Bytes::from(proposal.command.encode());
+        self.bytes += bytes.len();
+        self.proposals.push((bytes, proposal));
+    }
+
+    fn has_room(&self) -> bool {
+        self.proposals.len() < BATCH_COMMANDS && self.bytes < BATCH_BYTES
+    }
+}
+
+impl Route {
+    /// Brings proposals to the leader, wherever it is, and their answers back.
+    async fn carry(&self, mut proposals: Vec<(Bytes, Proposal)>) {
+        let Some(deadline) = proposals.iter().map(|(_, proposal)| proposal.deadline).max() else { return };
+        let mut progress = self.view.progress().subscribe();
+        loop {
+            let leader = progress.borrow_and_update().leader;
+            let hint = match leader {
+                Some(leader) if leader == self.node => self.commit(&mut proposals, deadline).await,
+                Some(leader) => {
+                    refuse_forwarded(&mut proposals, Some(leader));
+                    self.forward(&mut proposals, leader, deadline).await
+                }
+                None => None,
+            };
+            refuse_forwarded(&mut proposals, hint);
+            proposals.retain(|(_, proposal)| proposal.deadline > Instant::now() && !proposal.answer.is_closed());
+            if proposals.is_empty() || self.shutdown.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(RETRY_AFTER) => {}
+                _ = progress.wait_for(|progress| progress.leader.is_some() && progress.leader != leader) => {}
+            }
+        }
+    }
+
+    /// Commits the proposals as one entry of this leader. Those that were not proposed are left, with the leader that
+    /// Raft names.
+    async fn commit(&self, proposals: &mut Vec<(Bytes, Proposal)>, deadline: Instant) -> Option<NodeId> {
+        let mut leaving = depart(proposals);
+        if leaving.is_empty() {
+            return None;
+        }
+        let batch = Batch::join(&leaving.iter().map(|(bytes, _)| bytes.clone()).collect::<Vec<_>>());
+        let written = tokio::time::timeout_at(deadline + GRACE, self.raft.client_write(batch)).await;
+        match written {
+            Ok(Ok(response)) => {
+                for ((_, proposal), outcome) in leaving.drain(..).zip(response.data.0) {
+                    proposal.tell(Answer::Outcome(outcome));
+                }
+                None
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
+                come_back(leaving, proposals);
+                forward.leader_id.map(NodeId)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the outcome of an entry is unknown");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Hands the proposals to the leader. Those that were not proposed are left.
+    async fn forward(
+        &self,
+        proposals: &mut Vec<(Bytes, Proposal)>,
+        leader: NodeId,
+        deadline: Instant,
+    ) -> Option<NodeId> {
+        let leaving = depart(proposals);
+        if leaving.is_empty() {
+            return None;
+        }
+        let bytes = leaving.iter().map(|(bytes, _)| bytes.clone()).collect();
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        match self.peers.propose(leader, bytes, timeout).await {
+            Ok(answers) => {
+                let mut hint = None;
+                for ((bytes, proposal), answer) in leaving.into_iter().zip(answers) {
+                    if let Answer::NotProposed(leader) = answer {
+                        hint = hint.or(leader);
+                        come_back(vec![(bytes, proposal)], proposals);
+                    } else {
+                        proposal.tell(answer);
+                    }
+                }
+                hint
+            }
+            Err(CallError::NotSent(error)) => {
+                tracing::debug!(error = &*error as &dyn std::error::Error, %leader, "the leader cannot be reached");
+                come_back(leaving, proposals);
+                None
+            }
+            // Dropped unanswered: their outcome is unknown.
+            Err(CallError::NoAnswer(error)) => {
+                tracing::debug!(error = &*error as &dyn std::error::Error, %leader, "the leader did not answer");
+                None
+            }
+        }
+    }
+}
+
+impl Proposal {
+    fn tell(self, answer: Answer) {
+        // Who asked may have gone.
+        drop(self.answer.send(answer));
+    }
+}
+
+/// Takes those that someone still waits for; from here on their outcome is unknown until it is known.
+fn depart(proposals: &mut Vec<(Bytes, Proposal)>) -> Vec<(Bytes, Proposal)> {
+    let (leaving, abandoned) =
+        proposals.drain(..).partition::<Vec<_>, _>(|(_, proposal)| proposal.ticket.step(WAITING, PROPOSED));
+    drop(abandoned);
+    leaving
+}
+
+/// They were not proposed after all.
+fn come_back(returned: Vec<(Bytes, Proposal)>, proposals: &mut Vec<(Bytes, Proposal)>) {
+    for (bytes, proposal) in returned {
+        proposal.ticket.step(PROPOSED, WAITING);
+        proposals.push((bytes, proposal));
+    }
+}
+
+/// Sends those of other nodes back: their node looks for the leader itself.
+fn refuse_forwarded(proposals: &mut Vec<(Bytes, Proposal)>, leader: Option<NodeId>) {
+    let (forwarded, own) = proposals.drain(..).partition::<Vec<_>, _>(|(_, proposal)| proposal.forwarded);
+    *proposals = own;
+    for (_, proposal) in forwarded {
+        proposal.tell(Answer::NotProposed(leader));
+    }
+}

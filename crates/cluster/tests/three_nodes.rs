@@ -1,0 +1,140 @@
+//! Three nodes over loopback: elect, propose and read anywhere, lose the leader, restart, catch up.
+
+mod common;
+
+use cluster::Retention;
+use common::{Nodes, commit, has, put, until};
+use futures::future::join_all;
+use model::name::NodeId;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_takes_proposals_and_linearizable_reads() {
+    let mut nodes = Nodes::started(3).await;
+    for (id, node) in &nodes.running {
+        let name = format!("from-{}", id.0);
+        commit(node, &name).await;
+        for reader in nodes.running.values() {
+            assert!(has(&*reader.read().await.unwrap(), &name), "{name} is acknowledged and must be read");
+        }
+    }
+    nodes.settled().await;
+    let digests: Vec<_> = nodes.running.values().map(|node| node.status().digest).collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_proposals_share_entries() {
+    let mut nodes = Nodes::started(3).await;
+    let leader = nodes.leader().await;
+    let before = nodes.node(leader).status().last_log.unwrap();
+    let names: Vec<_> = (0..600).map(|number| format!("many-{number}")).collect();
+    let proposals = names.iter().zip(nodes.running.values().cycle()).map(|(name, node)| commit(node, name));
+    join_all(proposals).await;
+    let entries = nodes.node(leader).status().last_log.unwrap() - before;
+    assert!(entries < 300, "600 proposals took {entries} entries");
+    let state = nodes.any().read().await.unwrap();
+    assert!(names.iter().all(|name| has(&state, name)));
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_leader_is_replaced_and_comes_back_from_disk() {
+    let mut nodes = Nodes::started(3).await;
+    commit(nodes.any(), "before").await;
+    let old = nodes.leader().await;
+    nodes.stop(old).await;
+    let new = nodes.leader().await;
+    assert_ne!(old, new);
+    commit(nodes.any(), "without").await;
+    nodes.start(old).await;
+    let returned = nodes.node(old).read().await.unwrap();
+    assert!(has(&returned, "before") && has(&returned, "without"));
+    nodes.settled().await;
+    assert_eq!(nodes.node(old).status().digest, nodes.node(new).status().digest);
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_cluster_restarts_from_disk() {
+    let mut nodes = Nodes::started(3).await;
+    let names: Vec<_> = (0..20).map(|number| format!("kept-{number}")).collect();
+    join_all(names.iter().map(|name| commit(nodes.any(), name))).await;
+    nodes.stop_all().await;
+    for node in (1..=3).map(NodeId) {
+        nodes.start(node).await;
+    }
+    let state = nodes.any().read().await.unwrap();
+    assert!(names.iter().all(|name| has(&state, name)));
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_behind_the_kept_log_is_given_a_snapshot() {
+    let mut nodes = Nodes::prepare(3).await;
+    nodes.retention = Retention { snapshot_every: 20, kept_entries: 5 };
+    for node in (1..=3).map(NodeId) {
+        nodes.start(node).await;
+    }
+    let leader = nodes.leader().await;
+    let lagging = *nodes.running.keys().find(|node| **node != leader).unwrap();
+    nodes.stop(lagging).await;
+    let names: Vec<_> = (0..60).map(|number| format!("late-{number}")).collect();
+    for name in &names {
+        commit(nodes.node(leader), name).await;
+    }
+    assert!(nodes.node(leader).status().purged > Some(20), "{:?}", nodes.node(leader).status());
+    nodes.start(lagging).await;
+    let caught_up = nodes.node(lagging).read().await.unwrap();
+    assert!(names.iter().all(|name| has(&caught_up, name)));
+    assert!(nodes.node(lagging).status().snapshot.is_some());
+    nodes.settled().await;
+    assert_eq!(nodes.node(lagging).status().digest, nodes.node(leader).status().digest);
+    // And what it was given survives its restart.
+    nodes.stop(lagging).await;
+    nodes.start(lagging).await;
+    let restarted = nodes.node(lagging).local();
+    assert!(names[..20].iter().all(|name| has(&restarted, name)));
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lead_is_handed_over_on_request() {
+    let mut nodes = Nodes::started(3).await;
+    let old = nodes.leader().await;
+    let new = *nodes.running.keys().find(|node| **node != old).unwrap();
+    commit(nodes.any(), "before").await;
+    nodes.settled().await;
+    nodes.node(old).transfer_leadership(new).await.unwrap();
+    until(nodes.node(old), |progress| progress.leader == Some(new)).await;
+    commit(nodes.node(old), "after").await;
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_alone_is_a_quorum_of_one() {
+    let mut nodes = Nodes::started(1).await;
+    commit(nodes.any(), "alone").await;
+    let status = nodes.any().status();
+    assert!(status.is_leader && status.voters.len() == 1, "{status:?}");
+    nodes.stop_all().await;
+    nodes.start(NodeId(1)).await;
+    assert!(has(&*nodes.any().read().await.unwrap(), "alone"));
+    nodes.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minority_neither_commits_nor_reads() {
+    let mut nodes = Nodes::started(3).await;
+    commit(nodes.any(), "before").await;
+    let leader = nodes.leader().await;
+    let others: Vec<_> = nodes.running.keys().copied().filter(|node| *node != leader).collect();
+    for node in others {
+        nodes.stop(node).await;
+    }
+    let alone = nodes.node(leader);
+    let (proposed, read) = tokio::join!(alone.propose("test".into(), put("never")), alone.read());
+    assert!(proposed.is_err() && read.is_err(), "{proposed:?}");
+    assert!(has(&alone.local(), "before"));
+    nodes.stop_all().await;
+}

@@ -1,0 +1,17 @@
+//! Scenarios of `apply`, grouped by noun, and the machine that drives them.
+
+mod access;
+mod audit;
+mod breakglass;
+mod declare;
+mod feed;
+mod lost;
+mod machine;
+mod properties;
+mod receipts;
+mod retry;
+mod revocation;
+mod rotation;
+mod schedule;
+
+use machine::{Machine, name};

@@ -1,0 +1,76 @@
+//! Declaring resources, and saying what declaring them would change.
+//!
+//! Everything of a request is read, checked and sealed before the first command is proposed: a file with an error in
+//! it changes nothing. Then the commands are proposed one by one, in the order in which the kinds refer to each other.
+
+mod plan;
+
+use std::sync::Arc;
+
+use api::v1;
+use model::{State, command::Stamped, outcome::Applied, time::Time};
+
+use super::{resource, schedule};
+use crate::{denied::Denied, edge::Call};
+use plan::{Planned, plan};
+
+pub(super) async fn apply(call: &Call, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Denied> {
+    let before = call.read().await?;
+    let planned = plan(call, &before, request.resources)?;
+    let (after, applied) = if request.dry_run {
+        rehearse(call, &before, &planned)?
+    } else {
+        let applied = commit(call, &planned).await?;
+        (call.read().await?, applied)
+    };
+    let now = call.now();
+    let changes = planned.iter().zip(applied).map(|(planned, applied)| change(planned, &applied, &before, &after, now));
+    Ok(v1::ApplyResponse { changes: changes.collect::<Result<_, _>>()? })
+}
+
+async fn commit(call: &Call, planned: &[Planned]) -> Result<Vec<Applied>, Denied> {
+    let mut applied = Vec::with_capacity(planned.len());
+    for one in planned {
+        call.about(one.kind.as_str(), &one.name);
+        applied.push(call.propose(one.command.clone()).await?);
+    }
+    Ok(applied)
+}
+
+/// Applies the commands to a copy of the state: the same code, the same refusals, and nothing is changed.
+fn rehearse(call: &Call, before: &State, planned: &[Planned]) -> Result<(Arc<State>, Vec<Applied>), Denied> {
+    let (mut state, at) = (before.clone(), call.now());
+    let mut applied = Vec::with_capacity(planned.len());
+    for one in planned {
+        let actor = call.caller.principal.clone();
+        call.about(one.kind.as_str(), &one.name);
+        applied.push(state.apply(&Stamped { at, actor, command: one.command.clone() }).map_err(Denied::Edge)?);
+    }
+    Ok((Arc::new(state), applied))
+}
+
+fn change(
+    planned: &Planned,
+    applied: &Applied,
+    before: &State,
+    after: &State,
+    now: Time,
+) -> Result<v1::ResourceChange, Denied> {
+    let (kind, name) = (planned.kind, planned.name.as_str());
+    let old = resource::shown(before, kind, name, now)?;
+    let new = resource::shown(after, kind, name, now)?;
+    let action = match (applied, &old) {
+        (Applied::Unchanged, _) => v1::ChangeAction::Unchanged,
+        (_, None) => v1::ChangeAction::Created,
+        (_, Some(_)) => v1::ChangeAction::Changed,
+    };
+    Ok(v1::ResourceChange {
+        kind: v1::ResourceKind::from(kind).into(),
+        name: planned.name.clone(),
+        action: action.into(),
+        before: old,
+        after: new,
+        next: planned.timing.as_ref().map(|timing| schedule::next_fires(timing, now)).unwrap_or_default(),
+        secret_changed: planned.secret_changed,
+    })
+}

@@ -1,0 +1,33 @@
+//! The cluster, as this node sees it.
+
+use api::v1;
+
+use crate::{denied::Denied, edge::Call};
+
+/// Answers from what this node knows, so that it answers without a leader as well.
+#[allow(clippy::unused_async, reason = "all calls have one shape")]
+pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::GetClusterResponse, Denied> {
+    let state = call.edge.consensus.local();
+    let standing = call.edge.consensus.standing();
+    let members = standing.members.into_iter().map(|member| {
+        let node = state.nodes().get(&member.id);
+        v1::Member {
+            id: member.id.0,
+            peer_address: member.peer_address,
+            client_address: node.map(|node| node.client_address.clone()).unwrap_or_default(),
+            voter: member.voter,
+            leader: standing.leader == Some(member.id),
+            reachable: member.id == standing.node || node.is_some_and(|node| node.reachable),
+            version: node.map(|node| node.version.clone()).unwrap_or_default(),
+        }
+    });
+    Ok(v1::GetClusterResponse {
+        node: standing.node.0,
+        leader: standing.leader.map_or(0, |id| id.0),
+        term: standing.term,
+        last_log: standing.last_log,
+        applied: standing.applied,
+        digest: state.digest().to_string(),
+        members: members.collect(),
+    })
+}

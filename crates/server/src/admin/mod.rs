@@ -1,0 +1,113 @@
+//! What operators, approvers and auditors ask: one file per noun, each a plain function from request to answer.
+
+mod apply;
+mod audit;
+mod cluster;
+mod grant;
+mod page;
+mod resource;
+mod revocation;
+mod rotation;
+mod schedule;
+mod secret;
+mod status;
+mod token;
+
+use std::sync::Arc;
+
+use api::v1;
+use tonic::{Request, Response, Status};
+use v1::admin_service_server::{AdminService, AdminServiceServer};
+
+use crate::{
+    edge::Edge,
+    gate::Action,
+    stream::{self, Messages},
+};
+
+/// Largest request: a file of declarations.
+const REQUEST_BYTES: usize = 4 << 20;
+/// Largest answer; lists end well before it and go on with the next page.
+const ANSWER_BYTES: usize = 4 << 20;
+
+/// The admin service of one node.
+pub struct Service {
+    edge: Arc<Edge>,
+}
+
+impl Service {
+    pub(crate) const fn new(edge: Arc<Edge>) -> Self {
+        Self { edge }
+    }
+
+    /// The service, to be mounted.
+    #[must_use]
+    pub fn mount(edge: Arc<Edge>) -> AdminServiceServer<Self> {
+        AdminServiceServer::new(Self::new(edge))
+            .max_decoding_message_size(REQUEST_BYTES)
+            .max_encoding_message_size(ANSWER_BYTES)
+    }
+}
+
+macro_rules! service {
+    ($($verb:ident($request:ident) -> $answer:ident = $action:ident $function:path;)*) => {
+        #[tonic::async_trait]
+        impl AdminService for Service {
+            type WatchAuditStream = Messages<v1::WatchAuditResponse>;
+
+            $(async fn $verb(&self, request: Request<v1::$request>) -> Result<Response<v1::$answer>, Status> {
+                let call = self.edge.admit(request.metadata(), Action::$action).await?;
+                call.answer($function(&call, request.into_inner()).await)
+            })*
+
+            async fn watch_audit(
+                &self,
+                request: Request<v1::WatchAuditRequest>,
+            ) -> Result<Response<Self::WatchAuditStream>, Status> {
+                let call = self.edge.admit(request.metadata(), Action::Audit).await?;
+                stream::open(call, |call, sender| audit::watch(call, request.into_inner(), sender))
+            }
+        }
+    };
+}
+
+service! {
+    apply(ApplyRequest) -> ApplyResponse = Apply apply::apply;
+    get_resource(GetResourceRequest) -> GetResourceResponse = Look resource::get;
+    list_resources(ListResourcesRequest) -> ListResourcesResponse = Look resource::list;
+    remove_resource(RemoveResourceRequest) -> RemoveResourceResponse = Remove resource::remove;
+
+    pause_schedule(PauseScheduleRequest) -> PauseScheduleResponse = Schedule schedule::pause;
+    resume_schedule(ResumeScheduleRequest) -> ResumeScheduleResponse = Schedule schedule::resume;
+    trigger_schedule(TriggerScheduleRequest) -> TriggerScheduleResponse = Schedule schedule::trigger;
+    preview_schedule(PreviewScheduleRequest) -> PreviewScheduleResponse = Look schedule::preview;
+
+    list_rotations(ListRotationsRequest) -> ListRotationsResponse = Look rotation::list;
+    get_rotation(GetRotationRequest) -> GetRotationResponse = Look rotation::get;
+    abort_rotation(AbortRotationRequest) -> AbortRotationResponse = Rotation rotation::abort;
+    retry_rotation(RetryRotationRequest) -> RetryRotationResponse = Rotation rotation::retry;
+
+    create_revocation(CreateRevocationRequest) -> CreateRevocationResponse = Revoke revocation::create;
+    list_revocations(ListRevocationsRequest) -> ListRevocationsResponse = Look revocation::list;
+    get_revocation(GetRevocationRequest) -> GetRevocationResponse = Look revocation::get;
+    lift_revocation(LiftRevocationRequest) -> LiftRevocationResponse = Revoke revocation::lift;
+    waive_receipt(WaiveReceiptRequest) -> WaiveReceiptResponse = Waive revocation::waive;
+
+    request_grant(RequestGrantRequest) -> RequestGrantResponse = RequestGrant grant::request;
+    approve_grant(ApproveGrantRequest) -> ApproveGrantResponse = DecideGrant grant::approve;
+    deny_grant(DenyGrantRequest) -> DenyGrantResponse = DecideGrant grant::deny;
+    end_grant(EndGrantRequest) -> EndGrantResponse = EndGrant grant::end;
+    reveal_grant(RevealGrantRequest) -> RevealGrantResponse = RequestGrant grant::reveal;
+    review_grant(ReviewGrantRequest) -> ReviewGrantResponse = DecideGrant grant::review;
+    get_grant(GetGrantRequest) -> GetGrantResponse = Look grant::get;
+    list_grants(ListGrantsRequest) -> ListGrantsResponse = Look grant::list;
+
+    issue_token(IssueTokenRequest) -> IssueTokenResponse = Tokens token::issue;
+    list_tokens(ListTokensRequest) -> ListTokensResponse = ListTokens token::list;
+    revoke_token(RevokeTokenRequest) -> RevokeTokenResponse = Tokens token::revoke;
+
+    verify_audit(VerifyAuditRequest) -> VerifyAuditResponse = Audit audit::verify;
+    get_secret(GetSecretRequest) -> GetSecretResponse = ReadSecret secret::get;
+    get_status(GetStatusRequest) -> GetStatusResponse = Look status::get;
+    get_cluster(GetClusterRequest) -> GetClusterResponse = Look cluster::get;
+}

@@ -1,0 +1,134 @@
+//! One screen: what is overdue, failing, unacknowledged and live.
+
+use std::{sync::Arc, time::Duration};
+
+use api::v1;
+use model::{
+    State,
+    attempt::Job,
+    grant::{Grant, GrantStage},
+    rotation::{Rotation, Stage},
+    time::{Span, Time},
+};
+
+use crate::{denied::Denied, edge::Call};
+
+/// Most entries of each list.
+const ROWS: usize = 100;
+/// A schedule is overdue when its rotation has not begun this long after its instant.
+const OVERDUE_AFTER: Span = Span::seconds(10);
+/// How long the cluster is asked before this node answers with what it knows itself.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers without a leader as well: it is then that the status is wanted most.
+pub(super) async fn get(call: &Call, _: v1::GetStatusRequest) -> Result<v1::GetStatusResponse, Denied> {
+    let read = tokio::time::timeout(PATIENCE, call.edge.fresh.read()).await;
+    let state = match read {
+        Ok(Ok(complete)) => complete.state,
+        Ok(Err(_)) | Err(_) => call.edge.consensus.local(),
+    };
+    let now = call.now();
+    call.caller.check_alive(&state, now)?;
+    let standing = call.edge.consensus.standing();
+    let voters = standing.members.iter().filter(|member| member.voter);
+    let reachable = voters.clone().filter(|member| {
+        member.id == standing.node || state.nodes().get(&member.id).is_some_and(|node| node.reachable)
+    });
+    let (voters, reachable) = (number(voters.count()), number(reachable.count()));
+    Ok(v1::GetStatusResponse {
+        leader: standing.leader.map_or(0, |id| id.0),
+        voters,
+        reachable,
+        ..summary(&state, now)
+    })
+}
+
+fn summary(state: &Arc<State>, now: Time) -> v1::GetStatusResponse {
+    let open: Vec<&Rotation> = state.open_jobs().filter_map(|job| rotation(state, job)).collect();
+    let grants: Vec<&Grant> = state.open_jobs().filter_map(|job| grant(state, job)).collect();
+    let shown = |row: &&Rotation| api::rotation::shown(state, row);
+    let quarantined = |row: &&&Rotation| matches!(row.stage, Stage::Quarantined);
+    let failing = |row: &&&Rotation| !matches!(row.stage, Stage::Quarantined) && row.retry.count > 0;
+    let unacknowledged = state
+        .consumers()
+        .values()
+        .filter(|consumer| state.outstanding_of(consumer).next().is_some())
+        .map(|consumer| api::consumer::shown(state, consumer, now));
+    v1::GetStatusResponse {
+        revision: state.revision(),
+        overdue_schedules: overdue_schedules(state, now),
+        failing: open.iter().filter(failing).map(shown).take(ROWS).collect(),
+        quarantined: open.iter().filter(quarantined).map(shown).take(ROWS).collect(),
+        unacknowledged: unacknowledged.take(ROWS).collect(),
+        live_grants: grants.iter().filter(|row| is_out(row)).take(ROWS).map(|row| (*row).into()).collect(),
+        awaiting_review: grants
+            .iter()
+            .filter(|row| matches!(row.stage, GrantStage::AwaitingReview))
+            .take(ROWS)
+            .map(|row| (*row).into())
+            .collect(),
+        overdue_reviews: overdue_reviews(state, now),
+        now_ms: now.0,
+        identities: number(state.identities().len()),
+        credentials: number(state.credentials().len()),
+        schedules: number(state.schedules().len()),
+        open_rotations: number(open.len()),
+        ..Default::default()
+    }
+}
+
+fn rotation(state: &State, job: Job) -> Option<&Rotation> {
+    match job {
+        Job::Rotation(id) => state.rotations().get(&id),
+        Job::Grant(_) => None,
+    }
+}
+
+fn grant(state: &State, job: Job) -> Option<&Grant> {
+    match job {
+        Job::Grant(id) => state.grants().get(&id),
+        Job::Rotation(_) => None,
+    }
+}
+
+/// Whether there is, or may be, a temporary user at the target.
+const fn is_out(grant: &Grant) -> bool {
+    match grant.stage {
+        GrantStage::Prepare
+        | GrantStage::Install
+        | GrantStage::Uncertain
+        | GrantStage::Active
+        | GrantStage::Retire
+        | GrantStage::Sever
+        | GrantStage::ProveRefused
+        | GrantStage::Remove => true,
+        GrantStage::Requested
+        | GrantStage::AwaitingReview
+        | GrantStage::Reviewed
+        | GrantStage::Denied
+        | GrantStage::Lapsed => false,
+    }
+}
+
+fn overdue_schedules(state: &State, now: Time) -> Vec<String> {
+    let overdue = state
+        .schedules()
+        .values()
+        .filter(|schedule| schedule.fires_at().is_some_and(|at| at.plus(OVERDUE_AFTER) < now));
+    overdue.take(ROWS).map(|schedule| schedule.name.to_string()).collect()
+}
+
+fn overdue_reviews(state: &State, now: Time) -> Vec<String> {
+    let identities =
+        state.identities().values().filter(|row| row.review_by <= now).map(|row| format!("identity/{}", row.name));
+    let exceptions = state
+        .credentials()
+        .values()
+        .filter(|row| row.shared.as_ref().is_some_and(|shared| shared.ends <= now))
+        .map(|row| format!("credential/{}", row.name));
+    identities.chain(exceptions).take(ROWS).collect()
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,240 @@
+//! The configuration of one node: a TOML file, checked whole before anything is opened.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use model::{name::NodeId, time::Span, timing};
+use serde::Deserialize;
+
+/// The configuration of one node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This node's number; unique in the cluster and never reused.
+    pub node: u64,
+    /// The folder of this node's log and state.
+    pub data: PathBuf,
+    /// The file with the root key, mode 0600; the same key on every node. `REVOLVE_ROOT_KEY` takes its place.
+    pub root_key_file: Option<PathBuf>,
+    /// The file with the first admin token, made by `revolve server init`; read until the cluster has a token.
+    pub bootstrap_token_file: Option<PathBuf>,
+    /// Where clients and peers are listened for.
+    pub listen: Listen,
+    /// Every node's peer address, `host:port`, by its number; this node's too.
+    pub peers: BTreeMap<String, String>,
+    /// TLS on the client port; needed unless it listens on a loopback address.
+    pub tls: Option<Tls>,
+    /// Heartbeats and elections.
+    #[serde(default)]
+    pub timing: Timing,
+    /// Bounds that may be changed.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Where clients and peers are listened for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// The client port.
+    pub client: SocketAddr,
+    /// The peer port; mutual TLS always.
+    pub peer: SocketAddr,
+    /// Where others reach the client port, `host:port`; the listening address when absent.
+    pub advertise: Option<String>,
+}
+
+/// TLS on the client port.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub cert_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
+}
+
+/// Heartbeats and elections, in milliseconds; equal on all nodes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timing {
+    /// How often the leader is heard.
+    pub heartbeat_ms: u64,
+    /// Shortest silence after which a follower stands for election.
+    pub election_min_ms: u64,
+    /// Longest such silence.
+    pub election_max_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let usual = cluster::Timing::default();
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            heartbeat_ms: ms(usual.heartbeat),
+            election_min_ms: ms(usual.election_min),
+            election_max_ms: ms(usual.election_max),
+        }
+    }
+}
+
+impl From<Timing> for cluster::Timing {
+    fn from(timing: Timing) -> Self {
+        Self {
+            heartbeat: Duration::from_millis(timing.heartbeat_ms),
+            election_min: Duration::from_millis(timing.election_min_ms),
+            election_max: Duration::from_millis(timing.election_max_ms),
+        }
+    }
+}
+
+/// Bounds that may be changed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Shortest interval of a schedule, in milliseconds.
+    pub schedule_floor_ms: u64,
+    /// Most steps this node's workers perform at once.
+    pub concurrent_steps: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { schedule_floor_ms: timing::PERIOD_FLOOR.0, concurrent_steps: 64 }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{path}`")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not TOML of the right shape.
+    #[error("`{path}` is not a configuration: {message}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// A peer's number is not a number.
+    #[error("`{0}` under `peers` is not a node number such as `1`")]
+    PeerNumber(String),
+    /// This node is not in the list.
+    #[error("node {0} is not listed under `peers`")]
+    NotAPeer(u64),
+    /// Plaintext would leave the machine.
+    #[error("the client port listens on {0}, which others can reach: set `tls.cert_file` and `tls.key_file`")]
+    PlaintextBeyondLoopback(SocketAddr),
+    /// There is no root key.
+    #[error("no root key: set `root_key_file`, or REVOLVE_ROOT_KEY; `revolve server init` makes one")]
+    NoRootKey,
+}
+
+impl Config {
+    /// Reads and checks a configuration. Relative paths in it are taken from the folder it lies in.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|error| ConfigError::Malformed { path: path.into(), message: error.to_string() })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let paths = [Some(&mut config.data), config.root_key_file.as_mut(), config.bootstrap_token_file.as_mut()];
+        let tls = config.tls.iter_mut().flat_map(|tls| [&mut tls.cert_file, &mut tls.key_file]);
+        for path in paths.into_iter().flatten().chain(tls) {
+            *path = folder.join(&path);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what the shape of the file cannot say.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.peer_addresses()?.contains_key(&NodeId(self.node)) {
+            return Err(ConfigError::NotAPeer(self.node));
+        }
+        if self.tls.is_none() && !self.listen.client.ip().is_loopback() {
+            return Err(ConfigError::PlaintextBeyondLoopback(self.listen.client));
+        }
+        Ok(())
+    }
+
+    /// The peers by node id.
+    ///
+    /// # Errors
+    /// When one is not listed under a number.
+    pub fn peer_addresses(&self) -> Result<BTreeMap<NodeId, String>, ConfigError> {
+        self.peers
+            .iter()
+            .map(|(number, address)| {
+                let id = number.parse().map_err(|_| ConfigError::PeerNumber(number.clone()))?;
+                Ok((NodeId(id), address.clone()))
+            })
+            .collect()
+    }
+
+    /// The shortest interval a schedule may have.
+    #[must_use]
+    pub const fn schedule_floor(&self) -> Span {
+        Span(self.limits.schedule_floor_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.toml");
+        fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    const GOOD: &str = r#"
+        node = 1
+        data = "data"
+        root_key_file = "root.key"
+        [listen]
+        client = "127.0.0.1:7800"
+        peer = "127.0.0.1:7801"
+        [peers]
+        1 = "127.0.0.1:7801"
+    "#;
+
+    #[test]
+    fn paths_are_taken_from_the_folder_of_the_file() {
+        let config = load(GOOD).unwrap();
+        assert!(config.data.is_absolute() && config.data.ends_with("data"));
+        assert_eq!(config.peer_addresses().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn plaintext_beyond_loopback_is_refused() {
+        let open = GOOD.replace("client = \"127.0.0.1:7800\"", "client = \"0.0.0.0:7800\"");
+        assert!(matches!(load(&open), Err(ConfigError::PlaintextBeyondLoopback(_))));
+    }
+
+    #[test]
+    fn a_node_outside_its_peers_and_an_unknown_field_are_refused() {
+        assert!(matches!(load(&GOOD.replace("node = 1", "node = 2")), Err(ConfigError::NotAPeer(2))));
+        let unknown = load(&format!("{GOOD}\n[limit]\nx = 1")).unwrap_err().to_string();
+        assert!(unknown.contains("unknown field `limit`"), "{unknown}");
+    }
+}

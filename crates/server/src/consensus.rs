@@ -1,0 +1,134 @@
+//! What the services ask of the cluster. A small interface, so that they are proven without one.
+
+use std::sync::Arc;
+
+use cluster::{Cluster, Progress, ProposeError, ReadError};
+use futures::future::BoxFuture;
+use model::{State, command::Command, name::NodeId, outcome::Outcome, time::Time};
+use tokio::sync::watch;
+
+use crate::clock;
+
+/// Agreement with the other nodes, as the services see it.
+pub trait Consensus: Send + Sync + 'static {
+    /// Commits `command` in the name of `actor` and answers what applying it has led to.
+    fn propose(&self, actor: String, command: Command) -> BoxFuture<'_, Result<Outcome, Unagreed>>;
+
+    /// The state with everything that was committed before the call.
+    fn read(&self) -> BoxFuture<'_, Result<Arc<State>, Unagreed>>;
+
+    /// The state as this node has it; it may lag behind.
+    fn local(&self) -> Arc<State>;
+
+    /// Wakes whenever something was applied here.
+    fn watch(&self) -> watch::Receiver<Progress>;
+
+    /// Where this node and the others stand.
+    fn standing(&self) -> Standing;
+
+    /// The time by which lifetimes are judged: the later of model time and this node's clock, so that neither a
+    /// clock that is behind nor a cluster that is idle keeps anything alive.
+    fn now(&self) -> Time {
+        self.local().now().max(clock::now())
+    }
+}
+
+/// Why there was no agreement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unagreed {
+    /// Nothing was proposed: there is no leader, or it cannot be reached.
+    #[error("the cluster has no leader that can be reached")]
+    NoLeader,
+    /// The command may or may not have been committed.
+    #[error("it is not known whether the request was committed")]
+    OutcomeUnknown,
+    /// Nothing was proposed: the command does not fit into an entry of the log.
+    #[error("a request of {0} bytes is too large for the log")]
+    TooLarge(usize),
+    /// Nothing was proposed: this node is stopping.
+    #[error("this node is shutting down")]
+    Stopped,
+    /// Nothing was proposed: the leader runs another version that does not know the command.
+    #[error("the leader does not know this request: {0}")]
+    Unsupported(String),
+}
+
+/// Where the nodes of the cluster stand, as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// This node.
+    pub node: NodeId,
+    /// The leader, if one is known.
+    pub leader: Option<NodeId>,
+    /// The term of the last vote.
+    pub term: u64,
+    /// The last entry of the log.
+    pub last_log: u64,
+    /// The last entry applied.
+    pub applied: u64,
+    /// All members.
+    pub members: Vec<Member>,
+}
+
+/// One member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// Where other nodes reach it.
+    pub peer_address: String,
+    /// Whether it votes.
+    pub voter: bool,
+}
+
+impl Consensus for Cluster {
+    fn propose(&self, actor: String, command: Command) -> BoxFuture<'_, Result<Outcome, Unagreed>> {
+        Box::pin(async move { Ok(Self::propose(self, actor, command).await?) })
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Arc<State>, Unagreed>> {
+        Box::pin(async move { Ok(Self::read(self).await?) })
+    }
+
+    fn local(&self) -> Arc<State> {
+        Self::local(self)
+    }
+
+    fn watch(&self) -> watch::Receiver<Progress> {
+        Self::watch(self)
+    }
+
+    fn standing(&self) -> Standing {
+        let status = self.status();
+        let member = |(id, peer_address)| Member { id, peer_address, voter: status.voters.contains(&id) };
+        Standing {
+            node: status.node,
+            leader: status.leader,
+            term: status.term,
+            last_log: status.last_log.unwrap_or_default(),
+            applied: status.applied.unwrap_or_default(),
+            members: status.members.clone().into_iter().map(member).collect(),
+        }
+    }
+}
+
+impl From<ProposeError> for Unagreed {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::Unknown => Self::OutcomeUnknown,
+            ProposeError::Unsupported(why) => Self::Unsupported(why),
+            ProposeError::TooLarge(bytes) => Self::TooLarge(bytes),
+            ProposeError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<ReadError> for Unagreed {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NoLeader => Self::NoLeader,
+            ReadError::Stopped => Self::Stopped,
+        }
+    }
+}

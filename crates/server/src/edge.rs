@@ -1,0 +1,234 @@
+//! What every call goes through: the gate, the limits of this node, and the way a refusal is told and audited.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use model::{
+    State,
+    command::Command,
+    name::TokenName,
+    outcome::Applied,
+    time::{Span, Time},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status, metadata::MetadataMap};
+
+use crate::{
+    consensus::Consensus,
+    denied::Denied,
+    feed::Batches,
+    fresh::{Complete, Fresh},
+    gate::{Action, Caller, Gate},
+    keys::Keyring,
+    refusals::Refusals,
+};
+
+/// What this node takes on at a time.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Shortest interval of a schedule.
+    pub period_floor: Span,
+    /// Calls answered at the same time, streams not counted.
+    pub calls: usize,
+    /// Streams open at the same time.
+    pub streams: usize,
+    /// Streams open at the same time with one token.
+    pub streams_per_token: usize,
+    /// Longest wait for the reader of a stream to take the next message; then the stream is cut.
+    pub send_timeout: Duration,
+    /// How long deliveries and answers of many consumers are gathered for one log entry.
+    pub feed_linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            period_floor: model::timing::PERIOD_FLOOR,
+            calls: 512,
+            streams: 8_192,
+            streams_per_token: 64,
+            send_timeout: Duration::from_secs(10),
+            feed_linger: Duration::from_millis(2),
+        }
+    }
+}
+
+/// What the services share.
+pub struct Edge {
+    pub(crate) consensus: Arc<dyn Consensus>,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) limits: Limits,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) fresh: Arc<Fresh>,
+    pub(crate) refusals: Refusals,
+    pub(crate) batches: Batches,
+    gate: Gate,
+    calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    streams_by_token: Arc<Mutex<BTreeMap<TokenName, usize>>>,
+}
+
+impl Edge {
+    /// The edge of one node. [`Edge::run`] must run beside the services.
+    #[must_use]
+    pub fn new(
+        consensus: Arc<dyn Consensus>,
+        keys: Arc<Keyring>,
+        limits: Limits,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        let fresh = Arc::new(Fresh::new(Arc::clone(&consensus)));
+        Arc::new(Self {
+            gate: Gate::new(Arc::clone(&consensus), Arc::clone(&fresh)),
+            batches: Batches::new(Arc::clone(&consensus), Arc::clone(&fresh), &limits),
+            refusals: Refusals::default(),
+            calls: Arc::new(Semaphore::new(limits.calls)),
+            streams: Arc::new(Semaphore::new(limits.streams)),
+            streams_by_token: Arc::default(),
+            consensus,
+            keys,
+            limits,
+            shutdown,
+            fresh,
+        })
+    }
+
+    /// Works for all calls together: commits deliveries, answers and refusals. Ends some time after the shutdown
+    /// token, when what was taken in has been tried.
+    pub async fn run(&self) {
+        tokio::join!(
+            self.refusals.run(Arc::clone(&self.consensus), self.shutdown.clone()),
+            self.batches.run(&self.shutdown),
+        );
+    }
+
+    /// Lets a call in, or says why not.
+    pub(crate) async fn admit(self: &Arc<Self>, metadata: &MetadataMap, action: Action) -> Result<Call, Status> {
+        self.admit_as(metadata, action, |_| action).await
+    }
+
+    /// Lets a call in whose action depends on who calls; `presumed` stands in the audit log while that is unknown.
+    pub(crate) async fn admit_as(
+        self: &Arc<Self>,
+        metadata: &MetadataMap,
+        presumed: Action,
+        action: impl FnOnce(&Caller) -> Action,
+    ) -> Result<Call, Status> {
+        if self.shutdown.is_cancelled() {
+            return Err((&Denied::ShuttingDown).into());
+        }
+        let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Status::from(&Denied::Busy("calls")))?;
+        let caller = match self.gate.authenticate(metadata).await {
+            Ok(caller) => caller,
+            Err(rejected) => return Err(self.status(&rejected.actor, presumed, "", &rejected.denied)),
+        };
+        let action = action(&caller);
+        let call = Call { edge: Arc::clone(self), caller, action, object: Mutex::default(), _permit: Some(permit) };
+        match call.caller.check_allowed(action) {
+            Ok(()) => Ok(call),
+            Err(denied) => Err(call.status(&denied)),
+        }
+    }
+
+    /// Leave to open one stream more with this token; it is given back when dropped.
+    pub(crate) fn stream_permit(&self, token: &TokenName) -> Result<StreamPermit, Denied> {
+        let whole = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| Denied::Busy("streams"))?;
+        let mut by_token = self.streams_by_token.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = by_token.entry(token.clone()).or_default();
+        if *open >= self.limits.streams_per_token {
+            return Err(Denied::Busy("streams with this token"));
+        }
+        *open += 1;
+        Ok(StreamPermit { token: token.clone(), by_token: Arc::clone(&self.streams_by_token), _whole: whole })
+    }
+
+    fn status(&self, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
+        match denied {
+            Denied::Edge(refusal) => {
+                self.refusals.note(actor, action.as_str(), object, refusal.code.as_str());
+            }
+            Denied::Keys(_) | Denied::Internal(_) => {
+                tracing::error!(actor, action = action.as_str(), object, "call failed: {denied}");
+            }
+            Denied::Model(_)
+            | Denied::Unagreed(_)
+            | Denied::Busy(_)
+            | Denied::TooSlow
+            | Denied::ShuttingDown => {}
+        }
+        denied.into()
+    }
+}
+
+/// One call that was let in.
+pub(crate) struct Call {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) caller: Caller,
+    action: Action,
+    object: Mutex<String>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Call {
+    /// The same call, not counted among those under way: a stream has a limit of its own.
+    pub(crate) fn without_permit(self) -> Self {
+        Self { _permit: None, ..self }
+    }
+
+    /// Notes what the call is about, for the audit log in case that it is refused.
+    pub(crate) fn about(&self, kind: &str, name: &str) {
+        *self.object.lock().unwrap_or_else(PoisonError::into_inner) = format!("{kind}/{name}");
+    }
+
+    /// The time by which lifetimes are judged.
+    pub(crate) fn now(&self) -> Time {
+        self.edge.consensus.now()
+    }
+
+    /// A state with everything committed before the call, in which the caller's token still works.
+    pub(crate) async fn read(&self) -> Result<Arc<State>, Denied> {
+        let Complete { state, .. } = self.edge.fresh.read().await?;
+        self.caller.check_alive(&state, self.now())?;
+        Ok(state)
+    }
+
+    /// Commits a command in the caller's name.
+    pub(crate) async fn propose(&self, command: impl Into<Command>) -> Result<Applied, Denied> {
+        let outcome = self.edge.consensus.propose(self.caller.principal.clone(), command.into()).await?;
+        outcome.map_err(Denied::Model)
+    }
+
+    /// The answer of the call; a refusal is audited.
+    pub(crate) fn answer<T>(&self, result: Result<T, Denied>) -> Result<Response<T>, Status> {
+        result.map(Response::new).map_err(|denied| self.status(&denied))
+    }
+
+    /// The status that tells the caller; a refusal is audited.
+    pub(crate) fn status(&self, denied: &Denied) -> Status {
+        let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
+        self.edge.status(&self.caller.principal, self.action, &object, denied)
+    }
+}
+
+/// Leave for one stream.
+pub(crate) struct StreamPermit {
+    token: TokenName,
+    by_token: Arc<Mutex<BTreeMap<TokenName, usize>>>,
+    _whole: OwnedSemaphorePermit,
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        let mut by_token = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = by_token.get_mut(&self.token) {
+            *open -= 1;
+            if *open == 0 {
+                by_token.remove(&self.token);
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! One node: its cluster handle, its reconcilers and its client port, started and stopped as one.
+
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use cluster::Cluster;
+use model::{
+    command::AnnounceNode,
+    name::{NodeId, TokenName},
+};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::server::{Router, TcpIncoming};
+
+use crate::{
+    admin,
+    config::{Config, ConfigError, Tls},
+    edge::{Edge, Limits},
+    feed,
+    keys::Keyring,
+    reconcile, token,
+};
+
+/// What the peer port's keys are derived for.
+const PEER_TLS: &str = "peer-tls";
+/// How often an idle connection is asked whether it is alive, and how long the answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long calls under way may take to end when the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long to wait before a node tells the cluster again where it is.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(200);
+
+/// What every part of a node may need.
+pub(crate) struct Shared {
+    pub(crate) node: NodeId,
+    pub(crate) config: Config,
+    pub(crate) cluster: Cluster,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) bootstrap: Option<BootstrapToken>,
+}
+
+impl Shared {
+    /// In whose name this node's workers act.
+    pub(crate) fn actor(&self) -> String {
+        self.node.to_string()
+    }
+}
+
+/// The first admin token, as far as it may be kept in memory: its name and the hash of its secret.
+pub(crate) struct BootstrapToken {
+    pub(crate) name: TokenName,
+    pub(crate) hash: [u8; 32],
+}
+
+/// The sockets of a node, opened by the caller.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub client: TcpListener,
+    /// For peers.
+    pub peer: TcpListener,
+}
+
+impl Listeners {
+    /// Opens both ports that the configuration names.
+    ///
+    /// # Errors
+    /// [`ServerError::Listen`] when one is taken or not ours.
+    pub async fn bind(config: &Config) -> Result<Self, ServerError> {
+        let open = async |address| {
+            TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
+        };
+        Ok(Self { client: open(config.listen.client).await?, peer: open(config.listen.peer).await? })
+    }
+}
+
+/// Why a node does not run, or runs no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The root key cannot be used.
+    #[error(transparent)]
+    RootKey(#[from] workers::root_key::RootKeyError),
+    /// The file with the first token cannot be used.
+    #[error("cannot use the bootstrap token file `{path}`: {problem}")]
+    BootstrapToken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never its content.
+        problem: String,
+    },
+    /// A port cannot be opened.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS files cannot be used.
+    #[error("cannot read `{path}`")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The client port failed.
+    #[error("the client port failed")]
+    Serve(#[source] tonic::transport::Error),
+    /// The cluster could not be started.
+    #[error("the node cannot join its cluster")]
+    Cluster(#[from] cluster::StartError),
+    /// The node must not go on.
+    #[error("stopped to protect what is stored: {0}")]
+    Fatal(String),
+}
+
+/// A running node.
+pub struct Server {
+    shared: Arc<Shared>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    port: tokio::task::JoinHandle<Result<(), ServerError>>,
+}
+
+impl Server {
+    /// Starts a node on the listeners given. It runs until [`Server::stop`] or until `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// When keys, files or the stored log cannot be used.
+    pub async fn start(
+        config: Config,
+        listeners: Listeners,
+        shutdown: CancellationToken,
+    ) -> Result<Self, ServerError> {
+        config.check()?;
+        let root = root_key(&config)?;
+        let bootstrap = config.bootstrap_token_file.as_ref().map(bootstrap_token).transpose()?;
+        let mut settings = cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
+        settings.timing = config.timing.into();
+        let peer_key = root.derive(PEER_TLS);
+        let cluster = Cluster::start(settings, listeners.peer, &peer_key, shutdown.clone()).await?;
+
+        let node = NodeId(config.node);
+        let shared = Arc::new(Shared { node, config, cluster, keys: Arc::new(Keyring::new(root)), bootstrap });
+        let tasks = TaskTracker::new();
+        tasks.spawn(reconcile::leader::run(Arc::clone(&shared), shutdown.clone()));
+        tasks.spawn(reconcile::worker::run(Arc::clone(&shared), shutdown.clone()));
+        tasks.spawn(announce(Arc::clone(&shared), shutdown.clone()));
+        let limits = Limits { period_floor: shared.config.schedule_floor(), ..Limits::default() };
+        let consensus = Arc::new(shared.cluster.clone());
+        let edge = Arc::new(Edge::new(consensus, Arc::clone(&shared.keys), limits, shutdown.clone()));
+        let running = Arc::clone(&edge);
+        tasks.spawn(async move { running.run().await });
+        let router = router(&edge, shared.config.tls.as_ref())?;
+        let port = tokio::spawn(serve(router, listeners.client, shutdown.clone()));
+        tasks.close();
+        Ok(Self { shared, shutdown, tasks, port })
+    }
+
+    /// The node's cluster handle, to watch and to ask.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.shared.cluster
+    }
+
+    /// Waits until the node must end: because it was asked to, or because it cannot go on.
+    ///
+    /// # Errors
+    /// Why it cannot go on.
+    pub async fn ended(&mut self) -> Result<(), ServerError> {
+        tokio::select! {
+            () = self.shutdown.cancelled() => Ok(()),
+            reason = self.shared.cluster.fatal() => Err(ServerError::Fatal(reason)),
+            done = &mut self.port => done.unwrap_or_else(|panic| Err(ServerError::Fatal(panic.to_string()))),
+        }
+    }
+
+    /// Ends the node: calls and steps under way first, then the cluster handle.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        if timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some work was still under way when the node stopped; it will be probed");
+        }
+        self.port.abort();
+        self.shared.cluster.stop().await;
+    }
+}
+
+/// The services of the client port.
+fn router(edge: &Arc<Edge>, files: Option<&Tls>) -> Result<Router, ServerError> {
+    let mut server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE));
+    if let Some(files) = files {
+        server = server.tls_config(tls(files)?).map_err(ServerError::Serve)?;
+    }
+    Ok(server.add_service(admin::Service::mount(Arc::clone(edge))).add_service(feed::Service::mount(Arc::clone(edge))))
+}
+
+/// Serves until `shutdown`, then for as long as it is polite: an idle connection would hold it open for ever.
+async fn serve(
+    router: Router,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), ServerError> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let ended = shutdown.clone();
+    let serving = router.serve_with_incoming_shutdown(incoming, async move { ended.cancelled().await });
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        done = serving => done.map_err(ServerError::Serve),
+        () = patience => Ok(()),
+    }
+}
+
+/// Tells the cluster where this node is, until it knows.
+async fn announce(shared: Arc<Shared>, shutdown: CancellationToken) {
+    let listen = &shared.config.listen;
+    let command = AnnounceNode {
+        id: shared.node,
+        client_address: listen.advertise.clone().unwrap_or_else(|| listen.client.to_string()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    while !shutdown.is_cancelled() {
+        match shared.cluster.propose(shared.actor(), command.clone().into()).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(refusal)) => return tracing::warn!(%refusal, "the cluster does not take this node's address"),
+            Err(error) => tracing::debug!(%error, "not announced yet"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(ANNOUNCE_AGAIN) => {}
+        }
+    }
+}
+
+fn root_key(config: &Config) -> Result<workers::RootKey, ServerError> {
+    match (&config.root_key_file, std::env::var("REVOLVE_ROOT_KEY")) {
+        (Some(path), _) => Ok(workers::RootKey::read_from(path)?),
+        (None, Ok(text)) => Ok(workers::RootKey::from_text(&zeroize::Zeroizing::new(text))?),
+        (None, Err(_)) => Err(ConfigError::NoRootKey.into()),
+    }
+}
+
+/// Reads the first token and keeps its hash alone.
+fn bootstrap_token(path: &PathBuf) -> Result<BootstrapToken, ServerError> {
+    let unusable = |problem: String| ServerError::BootstrapToken { path: path.clone(), problem };
+    let text = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?);
+    let bearer = token::Bearer::parse(text.trim()).map_err(|error| unusable(error.to_string()))?;
+    Ok(BootstrapToken { name: bearer.name().clone(), hash: bearer.hash() })
+}
+
+fn tls(files: &Tls) -> Result<tonic::transport::ServerTlsConfig, ServerError> {
+    let read = |path: &PathBuf| fs::read(path).map_err(|source| ServerError::Tls { path: path.clone(), source });
+    let identity = tonic::transport::Identity::from_pem(read(&files.cert_file)?, read(&files.key_file)?);
+    Ok(tonic::transport::ServerTlsConfig::new().identity(identity))
+}
