@@ -1,36 +1,27 @@
 //! The PostgreSQL provider at a real server: what each step does to roles, sessions and logins, and what it makes of
 //! a lost reply, a missing grant, and a server that does not look at passwords.
 
-use std::{
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+mod stage;
+
+use std::path::Path;
 
 use harness::{
-    Postgres, Proxy,
     canary::{self, Canary},
     eventually,
     proxy::Reply,
 };
 use model::{
-    attempt::{FailureClass, Liveness, Probed, Step, StepOutcome},
-    credential::Strategy,
-    name::{CredentialName, GrantId},
+    attempt::{FailureClass, Liveness, Step, StepOutcome},
+    name::GrantId,
     sealed::associated,
-    target::{SecretPolicy, Target},
     time::Time,
 };
 use secrecy::SecretString;
-use tokio_postgres::Client;
+use stage::{SOON, Stage, WITHIN, alive, certificate, class, note, seen};
 use workers::{
-    DataKey, Login, Password, Task, perform,
+    Login, Password, perform,
     task::{Grant, Held, Rotation, Subject},
 };
-
-const WITHIN: Duration = Duration::from_secs(20);
-const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn two_roles_in_turn_overlap_until_the_old_one_is_retired_severed_and_proven_refused() {
@@ -158,12 +149,24 @@ async fn what_the_administrator_lacks_is_named_before_anything_is_changed() {
     let install = Rotation { candidate: Some(candidate), ..run };
     let admin = stage.postgres.admin().await;
     for (spoil, named, repair) in [
-        ("REVOKE pg_signal_backend FROM revolve", "GRANT pg_signal_backend TO", "GRANT pg_signal_backend TO revolve"),
-        ("REVOKE pg_read_all_stats FROM revolve", "GRANT pg_read_all_stats", "GRANT pg_read_all_stats TO revolve"),
+        (
+            "REVOKE pg_signal_backend FROM revolve",
+            "GRANT pg_signal_backend TO",
+            "GRANT pg_signal_backend TO revolve",
+        ),
+        (
+            "REVOKE pg_read_all_stats FROM revolve",
+            "GRANT pg_read_all_stats",
+            "GRANT pg_read_all_stats TO revolve",
+        ),
         ("ALTER ROLE revolve NOCREATEROLE", "CREATEROLE", "ALTER ROLE revolve CREATEROLE"),
         ("REVOKE orders FROM app_b", "GRANT \"orders\" TO \"app_b\"", "GRANT orders TO app_b"),
         ("ALTER ROLE app_b CREATEDB", "alike", "ALTER ROLE app_b NOCREATEDB"),
-        ("ALTER ROLE app_b VALID UNTIL '2001-01-01'", "VALID UNTIL", "ALTER ROLE app_b VALID UNTIL 'infinity'"),
+        (
+            "ALTER ROLE app_b VALID UNTIL '2001-01-01'",
+            "VALID UNTIL",
+            "ALTER ROLE app_b VALID UNTIL 'infinity'",
+        ),
         ("ALTER ROLE app_b RENAME TO gone", "does not exist", "ALTER ROLE gone RENAME TO app_b"),
     ] {
         admin.batch_execute(spoil).await.unwrap();
@@ -208,7 +211,7 @@ async fn a_certificate_is_read_or_the_channel_is_bound_and_nothing_else_is_trust
     let foreign = stage.postgres.folder().join("foreign.pem");
     std::fs::write(&foreign, certificate("localhost").0).unwrap();
 
-    let verified = async |host: &str, tls: &str, ca_file: Option<&std::path::Path>| {
+    let verified = async |host: &str, tls: &str, ca_file: Option<&Path>| {
         let mut task = stage.task(Step::Verify, Subject::Rotation(both.clone()));
         let mut set = |name: &str, value: &str| task.target.params.insert(name.to_owned(), value.to_owned());
         set("host", host);
@@ -299,7 +302,9 @@ async fn a_temporary_user_ends_by_the_servers_clock_and_its_things_stay() {
     note(&stage.grant(Step::Retire, &grant).await);
     assert_eq!(note(&stage.grant(Step::Sever, &grant).await), "2 sessions cut");
     assert!(!alive(&here).await && !alive(&there).await);
-    for step in [Step::ProveRefused, Step::Remove, Step::Remove, Step::Retire, Step::Sever, Step::ProveRefused] {
+    for step in
+        [Step::ProveRefused, Step::Remove, Step::Remove, Step::Retire, Step::Sever, Step::ProveRefused]
+    {
         note(&stage.grant(step, &grant).await);
     }
     assert!(!stage.postgres.roles().await.contains(&username));
@@ -332,169 +337,4 @@ async fn no_password_reaches_the_servers_log() {
     assert!(found.is_empty(), "{found:?}");
     let control = [Canary::new("statement", "ALTER ROLE \"app\"")];
     assert!(!canary::search(&control, stage.postgres.folder()).unwrap().is_empty());
-}
-
-/// A server, an administrator without superuser rights, roles to rotate, and a proxy on the way.
-struct Stage {
-    postgres: Postgres,
-    proxy: Proxy,
-    target: Target,
-    key: Arc<DataKey>,
-}
-
-const ADMIN_PASSWORD: &str = "the-administrator";
-
-impl Stage {
-    async fn new() -> Self {
-        let postgres = Postgres::start().await;
-        let setup = format!(
-            "CREATE ROLE revolve LOGIN CREATEROLE PASSWORD '{ADMIN_PASSWORD}'; \
-             GRANT pg_signal_backend, pg_read_all_stats TO revolve; CREATE ROLE orders; \
-             CREATE ROLE app LOGIN IN ROLE orders; CREATE ROLE app_a IN ROLE orders; CREATE ROLE app_b IN ROLE orders"
-        );
-        postgres.admin().await.batch_execute(&setup).await.unwrap();
-        let proxy = Proxy::start(postgres.address()).await;
-        let params = [
-            ("host", "127.0.0.1".to_owned()),
-            ("port", proxy.port().to_string()),
-            ("admin_user", "revolve".to_owned()),
-            ("connect_timeout", "2s".to_owned()),
-        ];
-        let target = Target {
-            name: "orders".parse().unwrap(),
-            provider: "postgres".into(),
-            params: params.map(|(name, value)| (name.to_owned(), value)).into(),
-            admin: None,
-            secrets: SecretPolicy::default(),
-            break_glass_roles: vec!["orders".into()],
-        };
-        workers::provider::check(&target).unwrap();
-        Self { postgres, proxy, target, key: Arc::new(DataKey::generate(1)) }
-    }
-
-    fn single(&self) -> Rotation {
-        rotation(Strategy::SingleUser { username: "app".into() })
-    }
-
-    fn alternating(&self) -> Rotation {
-        rotation(Strategy::AlternatingUsers { usernames: ["app_a".into(), "app_b".into()] })
-    }
-
-    async fn prepared(&self, run: &Rotation, current: Option<&Held>, number: u32) -> Held {
-        let prepare = Rotation { next_version: number, current: current.cloned(), ..run.clone() };
-        let prepared = self.perform(Step::Prepare, &prepare).await;
-        let StepOutcome::Prepared { username, sealed } = prepared else { panic!("{prepared:?}") };
-        let password = self.key.open(&sealed, &associated::version(&run.credential, number)).unwrap();
-        Held { number, login: Login::new(username, password) }
-    }
-
-    async fn introduced(&self, run: &Rotation, current: Option<&Held>, number: u32) -> Held {
-        let held = self.prepared(run, current, number).await;
-        let run = Rotation { candidate: Some(held.clone()), current: current.cloned(), ..run.clone() };
-        for step in [Step::Install, Step::Verify, Step::Publish] {
-            note(&self.perform(step, &run).await);
-        }
-        held
-    }
-
-    /// A consumer's session, past the proxy.
-    async fn session(&self, held: &Held) -> Client {
-        let login = &held.login;
-        self.postgres.client(&login.username, login.password.expose(), "postgres").await.unwrap()
-    }
-
-    /// Puts a rule before all others in `pg_hba.conf`, and waits until new sessions are let in by it.
-    async fn rule(&self, rule: &str) {
-        let path = self.postgres.folder().join("data/pg_hba.conf");
-        let rules = std::fs::read_to_string(&path).unwrap();
-        let loaded = async || -> String {
-            let row = self.postgres.admin().await.query_one("SELECT pg_conf_load_time()::text", &[]).await;
-            row.unwrap().get(0)
-        };
-        let before = loaded().await;
-        std::fs::write(&path, format!("{rule}\n{rules}")).unwrap();
-        self.postgres.admin().await.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-        eventually("the rule to hold", SOON, async || loaded().await != before).await;
-    }
-
-    /// Makes the server offer TLS as `host`, with a certificate that is its own authority: the file's path.
-    async fn speak_tls(&self, host: &str) -> PathBuf {
-        let data = self.postgres.folder().join("data");
-        let owner = std::fs::metadata(&data).unwrap();
-        let (certificate, key) = certificate(host);
-        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
-            let path = data.join(name);
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
-        }
-        let admin = self.postgres.admin().await;
-        admin.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
-        admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-        eventually("the server to offer TLS", SOON, async || {
-            let row = self.postgres.admin().await.query_one("SHOW ssl", &[]).await.unwrap();
-            row.get::<_, String>(0) == "on"
-        })
-        .await;
-        data.join("server.crt")
-    }
-
-    fn task(&self, step: Step, subject: Subject) -> Task {
-        let admin = Some(Password::from(SecretString::from(ADMIN_PASSWORD)));
-        Task { step, subject, target: self.target.clone(), admin, data_key: Arc::clone(&self.key), failures: 0 }
-    }
-
-    async fn perform(&self, step: Step, rotation: &Rotation) -> StepOutcome {
-        perform(&self.task(step, Subject::Rotation(rotation.clone())), WITHIN).await
-    }
-
-    async fn grant(&self, step: Step, grant: &Grant) -> StepOutcome {
-        perform(&self.task(step, Subject::Grant(grant.clone())), WITHIN).await
-    }
-}
-
-fn rotation(strategy: Strategy) -> Rotation {
-    Rotation {
-        credential: "orders-db".parse::<CredentialName>().unwrap(),
-        strategy,
-        next_version: 1,
-        candidate: None,
-        current: None,
-        retiring: Vec::new(),
-        survivor: None,
-        installed_by: None,
-        placements: Vec::new(),
-    }
-}
-
-/// A certificate for `host`, its own authority, and its key.
-fn certificate(host: &str) -> (String, String) {
-    let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
-    (made.cert.pem(), made.signing_key.serialize_pem())
-}
-
-async fn alive(client: &Client) -> bool {
-    client.simple_query("SELECT 1").await.is_ok()
-}
-
-/// The note of a step that was done.
-fn note(outcome: &StepOutcome) -> &str {
-    match outcome {
-        StepOutcome::Done { note } => note,
-        other => panic!("not done: {other:?}"),
-    }
-}
-
-fn seen(outcome: &StepOutcome) -> (Liveness, Liveness) {
-    match outcome {
-        StepOutcome::Probed(Probed { candidate, current, .. }) => (*candidate, *current),
-        other => panic!("not probed: {other:?}"),
-    }
-}
-
-fn class(outcome: &StepOutcome) -> FailureClass {
-    match outcome {
-        StepOutcome::Failed { failure, .. } => failure.class,
-        other => panic!("not failed: {other:?}"),
-    }
 }

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn a_malformed_field_is_named_with_its_path() {
-        let error = parse::<TargetName>("name", "No Name").unwrap_err().within("target").within("resources[3]");
+        let error =
+            parse::<TargetName>("name", "No Name").unwrap_err().within("target").within("resources[3]");
         assert_eq!(error.field(), "resources[3].target.name");
         let refusal = Refusal::from(error);
         assert_eq!(refusal.code, Code::InvalidRequest);

@@ -43,7 +43,10 @@ mod tests {
         const CANARY: &str = "canary-7f3a";
         let texts = [
             format!("{:?}", v1::Target { admin_password: CANARY.into(), ..Default::default() }),
-            format!("{:?}", v1::Store { access: [("key".into(), CANARY.into())].into(), ..Default::default() }),
+            format!(
+                "{:?}",
+                v1::Store { access: [("key".into(), CANARY.into())].into(), ..Default::default() }
+            ),
             format!("{:?}", v1::Credential { adopt_password: CANARY.into(), ..Default::default() }),
             format!("{:?}", v1::IssueTokenResponse { token: CANARY.into(), ..Default::default() }),
             format!("{:?}", v1::RevealGrantResponse { password: CANARY.into(), ..Default::default() }),

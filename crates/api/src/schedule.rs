@@ -42,7 +42,8 @@ pub fn timing(wire: &v1::Timing, floor: Span, now: Time) -> Result<Timing, Malfo
     match (wire.every_ms, wire.cron.as_str()) {
         (0, "") => Err(Malformed::new("every_ms", "give it, or `cron`").with_code(Code::InvalidTiming)),
         (0, _) if wire.phase_ms != 0 => {
-            Err(Malformed::new("phase_ms", "goes with `every_ms`, not with `cron`").with_code(Code::InvalidTiming))
+            Err(Malformed::new("phase_ms", "goes with `every_ms`, not with `cron`")
+                .with_code(Code::InvalidTiming))
         }
         (0, expression) => {
             let zone = if wire.time_zone.is_empty() { "UTC" } else { &wire.time_zone };
@@ -53,7 +54,9 @@ pub fn timing(wire: &v1::Timing, floor: Span, now: Time) -> Result<Timing, Malfo
         }
         (_, "") => Err(Malformed::new("time_zone", "goes with `cron`, not with `every_ms`")
             .with_code(Code::InvalidTiming)),
-        (_, _) => Err(Malformed::new("cron", "give it or `every_ms`, not both").with_code(Code::InvalidTiming)),
+        (_, _) => {
+            Err(Malformed::new("cron", "give it or `every_ms`, not both").with_code(Code::InvalidTiming))
+        }
     }
 }
 
@@ -152,7 +155,9 @@ mod tests {
         let both = v1::Timing { cron: "0 9 * * 1".into(), ..every(3_600_000) };
         let zoned = v1::Timing { time_zone: "UTC".into(), ..every(3_600_000) };
         let phased = v1::Timing { phase_ms: 5, ..cron("0 9 * * 1") };
-        for bad in [v1::Timing::default(), both, zoned, phased, every(5), cron("0 0 31 2 *"), cron("whenever")] {
+        for bad in
+            [v1::Timing::default(), both, zoned, phased, every(5), cron("0 0 31 2 *"), cron("whenever")]
+        {
             let refusal = model::refusal::Refusal::from(timing(&bad, FLOOR, NOW).unwrap_err());
             assert_eq!(refusal.code, Code::InvalidTiming, "{refusal}");
         }

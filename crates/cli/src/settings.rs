@@ -39,8 +39,8 @@ pub struct Flags {
     /// How data is written: table, wide, json, yaml, name [REVOLVE_OUTPUT]
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, hide_possible_values = true)]
     pub output: Option<Format>,
-    /// Log to stderr; =FILTER for more or less of it [REVOLVE_LOG]
-    #[arg(long, global = true, value_name = "FILTER", num_args = 0..=1, require_equals = true,
+    /// Log to stderr, before the command; =FILTER for more or less [REVOLVE_LOG]
+    #[arg(long, value_name = "FILTER", num_args = 0..=1, require_equals = true,
           default_missing_value = "info")]
     pub log: Option<String>,
 }

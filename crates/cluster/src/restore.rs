@@ -11,6 +11,7 @@ use crate::{
     log::DiskLog,
     machine::{Position, SnapshotFolder, blocking},
     peer::Peers,
+    raft::LogId,
     store::Store,
 };
 
@@ -37,6 +38,12 @@ impl Restored {
         let restored = Self { log, store, state, position, snapshots: Arc::new(snapshots) };
         restored.check_snapshot(layout).await?;
         restored.repair(layout, peers).await?;
+        if let Some(applied) = restored.position.applied().max(restored.snapshot_reaches()) {
+            restored
+                .log
+                .agree_with(applied)
+                .map_err(|source| StartError::Log { folder: layout.log().display().to_string(), source })?;
+        }
         Ok(restored)
     }
 
@@ -51,12 +58,14 @@ impl Restored {
         blocking(check).await.map_err(in_folder(&layout.snapshots()))
     }
 
+    fn snapshot_reaches(&self) -> Option<LogId> {
+        self.snapshots.current().and_then(|snapshot| snapshot.head().position.applied())
+    }
+
     /// When neither state nor snapshot reaches to where the log begins, a peer's snapshot must.
     async fn repair(&self, layout: &Layout, peers: &Peers) -> Result<(), StartError> {
-        let held = self.snapshots.current().and_then(|snapshot| snapshot.head().position.applied());
-        let Some(purged) = self.log.purged().filter(|purged| Some(*purged) > self.position.applied().max(held)) else {
-            return Ok(());
-        };
+        let held = self.position.applied().max(self.snapshot_reaches());
+        let Some(purged) = self.log.purged().filter(|purged| Some(*purged) > held) else { return Ok(()) };
         for peer in peers.ids() {
             let snapshots = Arc::clone(&self.snapshots);
             match peers.fetch_snapshot(peer, purged.index, &snapshots).await {

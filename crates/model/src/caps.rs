@@ -46,3 +46,9 @@ pub const ACK_WITHIN_MAX: Span = Span::days(90);
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// Longest user name at a target, in bytes (PostgreSQL cuts at 63).
 pub const USERNAME_BYTES: usize = 63;
+/// Ended rotations kept of one credential; when another one ends, the oldest is forgotten.
+pub const ENDED_ROTATIONS: usize = 16;
+/// Grants kept after their end; when another one ends, the oldest is forgotten. The audit log keeps them all.
+pub const ENDED_GRANTS: usize = 1_000;
+/// Longest text of one audit record, in bytes; what is longer is cut.
+pub const AUDIT_TEXT_BYTES: usize = 4 * 1_024;

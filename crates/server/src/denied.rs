@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 
 use api::Malformed;
-use model::refusal::{Code, Refusal};
+use model::{
+    outcome::Applied,
+    refusal::{Code, Refusal},
+};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -48,6 +51,11 @@ impl Denied {
         Self::Edge(Refusal::new(code, message))
     }
 
+    /// A command has led to something it cannot lead to.
+    pub fn unexpected(applied: &Applied) -> Self {
+        Self::Internal(format!("the request has led to {applied:?}, which was not expected"))
+    }
+
     /// The stable code of the reason.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
@@ -71,7 +79,9 @@ impl Denied {
             Self::Unagreed(Unagreed::NoLeader) => {
                 "nothing was changed; try again, and see `revolve cluster status` when it lasts"
             }
-            Self::Unagreed(Unagreed::OutcomeUnknown) => "look whether it has taken effect before you repeat it",
+            Self::Unagreed(Unagreed::OutcomeUnknown) => {
+                "look whether it has taken effect before you repeat it"
+            }
             Self::Unagreed(Unagreed::TooLarge(_)) => Code::TooLong.remedy(),
             Self::Busy(_) => "nothing was changed; try again later",
             Self::Unagreed(Unagreed::Unsupported(_)) => "finish the upgrade of all nodes, then try again",

@@ -107,7 +107,11 @@ impl Edge {
     }
 
     /// Lets a call in, or says why not.
-    pub(crate) async fn admit(self: &Arc<Self>, metadata: &MetadataMap, action: Action) -> Result<Call, Status> {
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        metadata: &MetadataMap,
+        action: Action,
+    ) -> Result<Call, Status> {
         self.admit_as(metadata, action, |_| action).await
     }
 
@@ -121,13 +125,15 @@ impl Edge {
         if self.shutdown.is_cancelled() {
             return Err((&Denied::ShuttingDown).into());
         }
-        let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Status::from(&Denied::Busy("calls")))?;
+        let permit =
+            Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Status::from(&Denied::Busy("calls")))?;
         let caller = match self.gate.authenticate(metadata).await {
             Ok(caller) => caller,
             Err(rejected) => return Err(self.status(&rejected.actor, presumed, "", &rejected.denied)),
         };
         let action = action(&caller);
-        let call = Call { edge: Arc::clone(self), caller, action, object: Mutex::default(), _permit: Some(permit) };
+        let call =
+            Call { edge: Arc::clone(self), caller, action, object: Mutex::default(), _permit: Some(permit) };
         match call.caller.check_allowed(action) {
             Ok(()) => Ok(call),
             Err(denied) => Err(call.status(&denied)),
@@ -144,6 +150,12 @@ impl Edge {
         }
         *open += 1;
         Ok(StreamPermit { token: token.clone(), by_token: Arc::clone(&self.streams_by_token), _whole: whole })
+    }
+
+    /// Streams open now.
+    #[cfg(test)]
+    pub(crate) fn open_streams(&self) -> usize {
+        self.streams_by_token.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
     fn status(&self, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {

@@ -10,14 +10,10 @@ use model::{
     time::Time,
     token::{Role, Token},
 };
+use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 
-use crate::{
-    consensus::{Consensus, Unagreed},
-    denied::Denied,
-    fresh::Fresh,
-    token::Bearer,
-};
+use crate::{consensus::Consensus, denied::Denied, fresh::Fresh, token::Bearer};
 
 /// Who acts when nobody could be authenticated.
 pub(crate) const ANONYMOUS: &str = "anonymous";
@@ -30,6 +26,7 @@ macro_rules! actions {
 
         impl Action {
             /// All actions.
+            #[cfg(test)]
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The action as it is written in the audit log.
@@ -132,15 +129,21 @@ impl Caller {
             return Ok(());
         }
         let roles = action.roles().iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
-        let message = format!("role `{}` may not ask for {}; allowed: {roles}", self.role.as_str(), action.as_str());
+        let message =
+            format!("role `{}` may not ask for {}; allowed: {roles}", self.role.as_str(), action.as_str());
         Err(Denied::edge(Code::PermissionDenied, message))
     }
 }
+
+/// Calls with a token that this node does not know, for which the cluster is asked, at the same time. They wait apart
+/// from all others: a flood of them keeps nobody out who is known.
+const STRANGERS: usize = 64;
 
 /// Finds out who calls.
 pub(crate) struct Gate {
     consensus: Arc<dyn Consensus>,
     fresh: Arc<Fresh>,
+    strangers: Semaphore,
 }
 
 /// A call that was turned away, and who made it as far as is known.
@@ -151,19 +154,22 @@ pub(crate) struct Rejected {
 }
 
 impl Gate {
-    pub(crate) const fn new(consensus: Arc<dyn Consensus>, fresh: Arc<Fresh>) -> Self {
-        Self { consensus, fresh }
+    pub(crate) fn new(consensus: Arc<dyn Consensus>, fresh: Arc<Fresh>) -> Self {
+        Self { consensus, fresh, strangers: Semaphore::new(STRANGERS) }
     }
 
     /// The caller, from `authorization: Bearer …`.
     pub(crate) async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Rejected> {
         let anonymous = |denied| Rejected { actor: ANONYMOUS.to_owned(), denied };
         let bearer = bearer(metadata).map_err(anonymous)?;
-        let token = self.find(&bearer).await.map_err(|unagreed| anonymous(unagreed.into()))?;
+        let token = self.find(&bearer).await.map_err(anonymous)?;
         // The name is only claimed: the audit log must not read as if its holder had called.
         let Some(token) = token else {
             let actor = format!("{ANONYMOUS} as token/{}", bearer.name());
-            return Err(Rejected { actor, denied: Denied::edge(Code::Unauthenticated, "the token is not valid") });
+            return Err(Rejected {
+                actor,
+                denied: Denied::edge(Code::Unauthenticated, "the token is not valid"),
+            });
         };
         if token.is_live(self.consensus.now()) {
             Ok(Caller::of(&token))
@@ -174,7 +180,7 @@ impl Gate {
 
     /// The kept token that `bearer` is. One that is not known here may have been issued a moment ago on another node:
     /// the cluster is asked once, together with everyone else who waits for the same.
-    async fn find(&self, bearer: &Bearer) -> Result<Option<Token>, Unagreed> {
+    async fn find(&self, bearer: &Bearer) -> Result<Option<Token>, Denied> {
         let matching = |state: &State| {
             let token = state.tokens().get(bearer.name());
             bearer.matches(token.map(|token| &token.hash)).then(|| token.cloned()).flatten()
@@ -182,7 +188,8 @@ impl Gate {
         if let Some(token) = matching(&self.consensus.local()) {
             return Ok(Some(token));
         }
-        Ok(matching(&*self.fresh.read().await?.state))
+        let _permit = self.strangers.try_acquire().map_err(|_| Denied::Busy("unknown tokens"))?;
+        Ok(matching(&self.fresh.read().await?.state))
     }
 }
 

@@ -17,6 +17,8 @@ mod reconcile;
 mod refusals;
 mod stream;
 mod task;
+#[cfg(test)]
+mod testing;
 mod token;
 
 /// The demo target of `revolve dev`.

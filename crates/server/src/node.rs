@@ -151,7 +151,7 @@ impl Server {
         tasks.spawn(announce(Arc::clone(&shared), shutdown.clone()));
         let limits = Limits { period_floor: shared.config.schedule_floor(), ..Limits::default() };
         let consensus = Arc::new(shared.cluster.clone());
-        let edge = Arc::new(Edge::new(consensus, Arc::clone(&shared.keys), limits, shutdown.clone()));
+        let edge = Edge::new(consensus, Arc::clone(&shared.keys), limits, shutdown.clone());
         let running = Arc::clone(&edge);
         tasks.spawn(async move { running.run().await });
         let router = router(&edge, shared.config.tls.as_ref())?;

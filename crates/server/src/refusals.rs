@@ -123,7 +123,9 @@ mod tests {
         consensus
             .proposed()
             .into_iter()
-            .filter_map(|(_, command)| if let Command::RecordRefusals(body) = command { Some(body) } else { None })
+            .filter_map(
+                |(_, command)| if let Command::RecordRefusals(body) = command { Some(body) } else { None },
+            )
             .collect()
     }
 

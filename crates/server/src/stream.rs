@@ -116,5 +116,9 @@ async fn lifetime(call: &Call) -> Denied {
 
 /// A token that this node has not heard of yet was found through the leader: it is alive, and cannot be dead here.
 fn alive(call: &Call, local: &State) -> Result<(), Denied> {
-    if local.tokens().contains(&call.caller.token) { call.caller.check_alive(local, call.now()) } else { Ok(()) }
+    if local.tokens().contains(&call.caller.token) {
+        call.caller.check_alive(local, call.now())
+    } else {
+        Ok(())
+    }
 }

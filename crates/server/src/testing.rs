@@ -67,7 +67,8 @@ impl Alone {
             state.drain_changes();
             outcome
         };
-        self.progress.send_modify(|progress| progress.applied = Some(progress.applied.unwrap_or_default() + 1));
+        self.progress
+            .send_modify(|progress| progress.applied = Some(progress.applied.unwrap_or_default() + 1));
         outcome
     }
 

@@ -44,7 +44,8 @@ impl Bearer {
         if text.len() > TEXT_BYTES {
             return Err(NotABearer);
         }
-        let (name, encoded) = text.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once('.')).ok_or(NotABearer)?;
+        let (name, encoded) =
+            text.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once('.')).ok_or(NotABearer)?;
         let name = name.parse().map_err(|_| NotABearer)?;
         let mut secret = SecretBox::new(Box::new([0; SECRET_BYTES]));
         match URL_SAFE_NO_PAD.decode_slice(encoded, secret.expose_secret_mut()) {
@@ -120,8 +121,7 @@ mod tests {
                     continue;
                 }
                 let changed = String::from_utf8(bytes).unwrap();
-                let same = Bearer::parse(&changed)
-                    .is_ok_and(|read| read.to_text().expose_secret() == text);
+                let same = Bearer::parse(&changed).is_ok_and(|read| read.to_text().expose_secret() == text);
                 assert!(!same, "byte {at}");
             }
             assert!(Bearer::parse(&text[..at]).is_err(), "cut at {at}");

@@ -79,6 +79,12 @@ impl Service {
         self.address
     }
 
+    /// Honours `login` from now on, as if the administrator had asked: for a service whose state was lost.
+    pub fn honour(&self, login: &Login) {
+        let honoured = Honoured { digest: digest(login.password.expose()), until: None };
+        self.shared.state().users.entry(login.username.clone()).or_default().push(honoured);
+    }
+
     /// How many sessions `user` has open.
     #[must_use]
     pub fn sessions(&self, user: &str) -> usize {

@@ -1,9 +1,10 @@
 //! The whole road of a credential at the demo service, one performed task after another, over real TCP.
+#![expect(clippy::unwrap_used, reason = "in the functions that tests share, as in the tests themselves")]
 
 use std::{sync::Arc, time::Duration};
 
 use model::{
-    attempt::{FailureClass, Liveness, Probed, Step, StepOutcome},
+    attempt::{FailureClass, Liveness, Step, StepOutcome},
     credential::Strategy,
     name::{CredentialName, GrantId},
     sealed::associated,
@@ -229,27 +230,19 @@ fn credential() -> CredentialName {
 
 /// The note of a step that was done.
 fn note(outcome: &StepOutcome) -> &str {
-    match outcome {
-        StepOutcome::Done { note } => note,
-        other => panic!("not done: {other:?}"),
-    }
+    let StepOutcome::Done { note } = outcome else { panic!("not done: {outcome:?}") };
+    note
 }
 
 fn seen(outcome: &StepOutcome) -> (Liveness, Liveness) {
-    match outcome {
-        StepOutcome::Probed(Probed { candidate, current, .. }) => (*candidate, *current),
-        other => panic!("not probed: {other:?}"),
-    }
+    let StepOutcome::Probed(probed) = outcome else { panic!("not probed: {outcome:?}") };
+    (probed.candidate, probed.current)
 }
 
 fn class(outcome: &StepOutcome) -> FailureClass {
-    match outcome {
-        StepOutcome::Failed { failure, retry_after } => {
-            assert!(*retry_after > Span(0));
-            failure.class
-        }
-        other => panic!("not failed: {other:?}"),
-    }
+    let StepOutcome::Failed { failure, retry_after } = outcome else { panic!("not failed: {outcome:?}") };
+    assert!(*retry_after > Span(0));
+    failure.class
 }
 
 /// A consumer's session at the demo service.

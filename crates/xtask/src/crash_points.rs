@@ -9,10 +9,11 @@ use serde_json::Value;
 use crate::cargo::{cargo, shown, test_env};
 
 /// Builds the binary with crash points, puts it apart from the ordinary one and returns its path. It shares the
-/// ordinary target folder, so that only the crates which have crash points are compiled twice.
+/// target folder and the choice of packages with the tests: chosen alone, the package would have most of its
+/// dependencies compiled once more with other features. So only the crates above the crash points are built twice.
 pub fn build() -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--package", "cli", "--bin", "revolve", "--features", "failpoints"]);
+    command.args(["build", "--workspace", "--bin", "revolve", "--features", "cli/failpoints"]);
     command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let output = command.output().context("cannot start `cargo`")?;
     ensure!(output.status.success(), "`{}` ended with {}", shown(&command), output.status);

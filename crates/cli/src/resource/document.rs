@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn several_documents_in_one_file_keep_their_lines() {
-        let text = target("  provider: demo\n") + "---\napiVersion: revolve/v1\nkind: Tarmac\n";
-        assert_eq!(fault(&text), "f.yaml:8:7: unknown kind `Tarmac` | did you mean `Target`?");
+        let text = target("  provider: demo\n") + "---\napiVersion: revolve/v1\nkind: Taget\n";
+        assert_eq!(fault(&text), "f.yaml:8:7: unknown kind `Taget` | did you mean `Target`?");
     }
 
     #[test]

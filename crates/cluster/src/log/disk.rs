@@ -23,7 +23,10 @@ use super::{
     flusher::{Flusher, Waiter},
     half_open,
 };
-use crate::raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index};
+use crate::{
+    disk::make_folder,
+    raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index},
+};
 
 /// A chunk file is closed at this size; a purge deletes whole chunks.
 const CHUNK_BYTES: usize = 32 * 1024 * 1024;
@@ -61,7 +64,7 @@ impl DiskLog {
     /// The folder cannot be used, another process holds it, or a record is damaged. An incomplete record at the very
     /// end is no error: it was never acknowledged, and is cut off.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
+        make_folder(folder)?;
         let folder = folder.to_str().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "the path of the log is not valid UTF-8")
         })?;
@@ -87,6 +90,17 @@ impl DiskLog {
     /// The last purged log id.
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.lock().log_state().purged().map(|(term, index)| log_id(*term, *index))
+    }
+
+    /// Removes the entries that contradict an applied one, if there are any: they were never committed. A node has
+    /// them when it was given a snapshot and ended before its log was cleaned.
+    pub(crate) fn agree_with(&self, applied: LogId) -> io::Result<()> {
+        let mut log = self.lock();
+        let held = log.read(applied.index, applied.index + 1).next().transpose()?;
+        if held.is_some_and(|(held, _)| held != term_and_index(applied)) {
+            log.truncate(applied.index)?;
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {

@@ -169,6 +169,18 @@ async fn many_chunks_survive_a_reopening_and_purged_ones_are_deleted() {
     drop(log);
 }
 
+#[tokio::test]
+async fn entries_that_contradict_the_applied_state_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = DiskLog::open(folder.path()).unwrap();
+    append(&mut log, (0..10).map(|index| commands(1, index)).collect()).await;
+    log.agree_with(log_id(1, 5)).unwrap();
+    log.agree_with(log_id(3, 40)).unwrap();
+    assert_eq!(see(&mut log).await.last, Some(log_id(1, 9)));
+    log.agree_with(log_id(2, 6)).unwrap();
+    assert_eq!(see(&mut log).await.last, Some(log_id(1, 5)));
+}
+
 fn chunks(folder: &Path) -> Vec<PathBuf> {
     let mut chunks: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     chunks.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));

@@ -1,0 +1,274 @@
+//! What the state machine and its stores hold after restarts, damage and snapshots.
+
+use std::{fs, path::Path, sync::Arc};
+
+use futures::stream;
+use model::{
+    State,
+    command::{PutIdentity, Stamped},
+    identity::Identity,
+    table::{Record, Row as _},
+    time::Time,
+};
+use openraft::{
+    RaftSnapshotBuilder as _,
+    storage::{EntryResponder, RaftStateMachine as _},
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    batch::Batch,
+    fatal::Fatal,
+    raft::{Types, entry},
+    store::Store,
+};
+
+struct Fixture {
+    machine: Machine,
+    view: Arc<View>,
+    writer: std::thread::JoinHandle<()>,
+    fatal: Arc<Fatal>,
+}
+
+impl Fixture {
+    fn open(folder: &Path) -> Self {
+        let (store, state, position) = Store::open(folder.join("state")).unwrap();
+        let fatal = Arc::new(Fatal::new());
+        let (persister, writer) = Persister::start(store, Arc::clone(&fatal)).unwrap();
+        let snapshots = Arc::new(SnapshotFolder::open(folder.join("snapshots")).unwrap());
+        let (machine, view) = Machine::new(state, position, persister, snapshots);
+        Self { machine, view, writer, fatal }
+    }
+
+    async fn apply(&mut self, entries: Vec<Entry>) -> io::Result<()> {
+        let entries = entries.into_iter().map(|entry| Ok::<EntryResponder<Types>, _>((entry, None)));
+        self.machine.apply(stream::iter(entries)).await
+    }
+
+    fn close(self) {
+        drop((self.machine, self.view));
+        self.writer.join().unwrap();
+        assert_eq!(self.fatal.reason(), None);
+    }
+}
+
+fn put(name: &str) -> Stamped {
+    let command = PutIdentity {
+        name: name.parse().unwrap(),
+        owner: "team".into(),
+        purpose: "a test".into(),
+        workload: "worker".into(),
+        environment: "test".into(),
+        review_by: Time(4_000_000_000_000),
+    };
+    Stamped { at: Time(1_000), actor: "test".into(), command: command.into() }
+}
+
+fn puts(index: u64, names: &[String]) -> Entry {
+    let commands: Vec<_> = names.iter().map(|name| put(name).encode().into()).collect();
+    entry(log_id(1, index), Payload::Normal(Batch::join(&commands)))
+}
+
+fn names(from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|number| format!("name-{number}")).collect()
+}
+
+fn holds(state: &State, names: &[String]) -> bool {
+    names.iter().all(|name| state.identities().contains(&name.parse().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_applied_state_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = Fixture::open(folder.path());
+    first.apply(vec![puts(0, &names(0, 10)), puts(1, &names(10, 20))]).await.unwrap();
+    let digest = first.view.state().digest();
+    first.close();
+    let mut second = Fixture::open(folder.path());
+    assert_eq!(second.machine.applied_state().await.unwrap().0, Some(log_id(1, 1)));
+    assert!(holds(&second.view.state(), &names(0, 20)));
+    assert_eq!(second.view.state().digest(), digest);
+    second.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_command_stops_the_node_and_nothing_of_its_entry_is_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::open(folder.path());
+    fixture.apply(vec![puts(0, &names(0, 1))]).await.unwrap();
+    let mut unknown = put("unknown").encode();
+    unknown[1..3].copy_from_slice(&u16::MAX.to_le_bytes());
+    let batch = Batch::join(&[put("beside").encode().into(), unknown.into()]);
+    let result = fixture.apply(vec![entry(log_id(1, 1), Payload::Normal(batch))]).await;
+    assert!(result.unwrap_err().to_string().contains("not known"));
+    assert!(!holds(&fixture.machine.state, &["beside".into()]));
+    assert_eq!(fixture.machine.applied_state().await.unwrap().0, Some(log_id(1, 0)));
+    fixture.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_carries_the_state_to_another_node() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut sender = Fixture::open(from.path());
+    for index in 0..20 {
+        let start = usize::try_from(index).unwrap() * 200;
+        sender.apply(vec![puts(index, &names(start, start + 200))]).await.unwrap();
+    }
+    let snapshot = sender.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    assert!(snapshot.snapshot.frames().unwrap().count() > 2, "several frames");
+
+    let mut receiver = Fixture::open(to.path());
+    receiver.apply(vec![puts(0, &["other".into()])]).await.unwrap();
+    let mut frames = snapshot.snapshot.frames().unwrap();
+    let head = frames.next().unwrap().unwrap();
+    let mut incoming = receiver.machine.snapshots.receive(head.body.to_vec()).unwrap();
+    for frame in frames {
+        incoming.push(&frame.unwrap()).unwrap();
+    }
+    let received = incoming.finish().unwrap();
+    receiver.machine.install_snapshot(&snapshot.meta, received).await.unwrap();
+    assert_eq!(receiver.view.state().digest(), sender.view.state().digest());
+    assert!(!holds(&receiver.view.state(), &["other".into()]));
+    receiver.close();
+    let mut restarted = Fixture::open(to.path());
+    assert_eq!(restarted.machine.applied_state().await.unwrap().0, Some(log_id(1, 19)));
+    assert_eq!(restarted.view.state().digest(), sender.view.state().digest());
+    assert_eq!(fs::read_dir(to.path().join("state")).unwrap().count(), 1, "the old generation is gone");
+    restarted.close();
+    sender.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_snapshot_is_never_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::open(folder.path());
+    fixture.apply(vec![puts(0, &names(0, 5))]).await.unwrap();
+    fixture.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    fixture.close();
+    let path = fs::read_dir(folder.path().join("snapshots")).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&path).unwrap();
+    let load = |bytes: &[u8]| {
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join(path.file_name().unwrap()), bytes).unwrap();
+        let folder = SnapshotFolder::open(other.path().to_path_buf()).unwrap();
+        folder.current().is_some_and(|snapshot| snapshot.load().is_ok())
+    };
+    assert!(load(&whole));
+    for place in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 0x10;
+        assert!(!load(&flipped), "flipped at {place}");
+    }
+    for length in (0..whole.len()).step_by(7) {
+        assert!(!load(&whole[..length]), "cut at {length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_is_fatal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::open(folder.path());
+    fixture.apply(vec![puts(0, &names(0, 1))]).await.unwrap();
+    fs::remove_dir_all(folder.path().join("state")).unwrap();
+    assert!(fixture.machine.get_snapshot_builder().await.build_snapshot().await.is_err());
+    assert!(fixture.fatal.raised().await.contains("cannot be written"));
+}
+
+fn long_record(name: &str, length: usize) -> Record {
+    let identity = Identity {
+        name: name.parse().unwrap(),
+        owner: "o".repeat(length),
+        purpose: String::new(),
+        workload: String::new(),
+        environment: String::new(),
+        review_by: Time(0),
+    };
+    Record {
+        table: Identity::TAG,
+        key: postcard::to_stdvec(&identity.name).unwrap(),
+        value: Some(postcard::to_stdvec(&identity).unwrap()),
+    }
+}
+
+fn position_of(state: &State) -> Position {
+    Position { digest: state.digest(), applied: Some((1, 1)), ..Position::default() }
+}
+
+#[test]
+fn long_rows_are_kept_in_parts_and_leave_none_behind() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _, _) = Store::open(folder.path().to_path_buf()).unwrap();
+    let short = long_record("neighbour", 10);
+    for length in [300_000, 70_000, 10, 200_000] {
+        let records = vec![long_record("long", length), short.clone()];
+        let state = State::load::<RestoreError>(records.iter().cloned().map(Ok)).unwrap();
+        store.write(records, &position_of(&state)).unwrap();
+        store.checkpoint().unwrap();
+        drop(store);
+        let (reopened, found, _) = Store::open(folder.path().to_path_buf()).unwrap();
+        assert_eq!(found.digest(), state.digest(), "{length}");
+        store = reopened;
+    }
+    let gone = Record { value: None, ..long_record("long", 0) };
+    let state = State::load::<RestoreError>([Ok(short)]).unwrap();
+    store.write(vec![gone], &position_of(&state)).unwrap();
+    store.checkpoint().unwrap();
+    drop(store);
+    let (_, found, _) = Store::open(folder.path().to_path_buf()).unwrap();
+    assert_eq!(found.digest(), state.digest());
+}
+
+#[test]
+fn a_stored_state_without_its_digest_is_set_aside() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _, _) = Store::open(folder.path().to_path_buf()).unwrap();
+    let state = State::load::<RestoreError>([Ok(long_record("one", 10))]).unwrap();
+    // As if sled had lost a row.
+    store.write(Vec::new(), &position_of(&state)).unwrap();
+    store.checkpoint().unwrap();
+    drop(store);
+    let (store, found, position) = Store::open(folder.path().to_path_buf()).unwrap();
+    assert_eq!(found.digest(), State::default().digest());
+    assert_eq!(position.applied, None);
+    assert!(folder.path().join("damaged").exists());
+    drop(store);
+    let (_, _, position) = Store::open(folder.path().to_path_buf()).unwrap();
+    assert_eq!(position.applied, None);
+}
+
+#[test]
+fn damage_to_the_stored_state_gives_the_whole_state_or_an_empty_one() {
+    let folder = TempDir::new().unwrap();
+    let (mut store, _, _) = Store::open(folder.path().to_path_buf()).unwrap();
+    let records: Vec<_> = (0..200).map(|number| long_record(&format!("row-{number}"), 200)).collect();
+    let state = State::load::<RestoreError>(records.iter().cloned().map(Ok)).unwrap();
+    store.write(records, &position_of(&state)).unwrap();
+    store.checkpoint().unwrap();
+    drop(store);
+    let generation = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(generation.join("db")).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    for trial in 0..30 {
+        let copy = TempDir::new().unwrap();
+        let target = copy.path().join(generation.file_name().unwrap());
+        fs::create_dir(&target).unwrap();
+        for file in fs::read_dir(&generation).unwrap().map(Result::unwrap).filter(|file| file.path().is_file()) {
+            fs::copy(file.path(), target.join(file.file_name())).unwrap();
+        }
+        let mut damaged = whole.clone();
+        let place = trial * used / 30;
+        match trial % 3 {
+            0 => damaged[place] ^= 1,
+            1 => damaged[place..(place + 4_096).min(whole.len())].fill(0),
+            _ => damaged.truncate(place),
+        }
+        fs::write(target.join("db"), damaged).unwrap();
+        let (_, found, position) = Store::open(copy.path().to_path_buf()).unwrap();
+        if position.applied.is_some() {
+            assert_eq!(found.digest(), state.digest(), "trial {trial}");
+        } else {
+            assert_eq!(found.digest(), State::default().digest(), "trial {trial}");
+        }
+    }
+}

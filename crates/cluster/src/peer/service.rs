@@ -8,7 +8,7 @@ use api::v1::{
 };
 use futures::{Stream, StreamExt as _, future::join_all};
 use model::name::NodeId;
-use openraft::ReadPolicy;
+use openraft::{RaftMetrics, ReadPolicy};
 use rustls_pki_types::CertificateDer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,9 +21,9 @@ use tonic::{
 use super::{MESSAGE_BYTES, network::read_ahead, tls, tls::Keys, wire};
 use crate::{
     error::StartError,
-    machine::{SnapshotFolder, blocking},
+    machine::{SnapshotFile, SnapshotFolder, blocking},
     propose::Proposer,
-    raft::{Raft, Snapshot},
+    raft::{Raft, Snapshot, Types},
 };
 
 /// Streams one peer may have open at a time.
@@ -79,6 +79,13 @@ pub(crate) fn serve(
         }
         tokio::time::timeout(SHUTDOWN_GRACE, serving).await.unwrap_or(Ok(()))
     }))
+}
+
+impl Service {
+    fn snapshot_that_covers(&self, index: u64) -> Option<SnapshotFile> {
+        let reaches = |file: &SnapshotFile| file.head().position.applied.is_some_and(|(_, last)| last >= index);
+        self.snapshots.current().filter(reaches)
+    }
 }
 
 /// A node speaks for itself alone.
@@ -218,10 +225,17 @@ impl Peer for Service {
         request: Request<v1::PeerFetchSnapshotRequest>,
     ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
         let covers = request.into_inner().covers;
-        let newest = self.snapshots.current().filter(|file| file.head().position.applied.is_some_and(|(_, index)| index >= covers));
-        let Some(newest) = newest else {
-            return Err(Status::failed_precondition("no snapshot reaches so far"));
+        let newest = match self.snapshot_that_covers(covers) {
+            Some(newest) => Some(newest),
+            None => {
+                self.raft.trigger().snapshot().await.map_err(stopped)?;
+                let made = |metrics: &RaftMetrics<Types>| metrics.snapshot.is_some_and(|id| id.index >= covers);
+                // When it is not made in time, the answer below says so.
+                drop(self.raft.wait(Some(self.timeout)).metrics(made, "a snapshot for a peer").await);
+                self.snapshot_that_covers(covers)
+            }
         };
+        let newest = newest.ok_or_else(|| Status::failed_precondition("no snapshot reaches so far"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(read_ahead(newest, None)).map(Ok))))
     }
 }

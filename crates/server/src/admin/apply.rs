@@ -24,7 +24,8 @@ pub(super) async fn apply(call: &Call, request: v1::ApplyRequest) -> Result<v1::
         (call.read().await?, applied)
     };
     let now = call.now();
-    let changes = planned.iter().zip(applied).map(|(planned, applied)| change(planned, &applied, &before, &after, now));
+    let changes =
+        planned.iter().zip(applied).map(|(planned, applied)| change(planned, &applied, &before, &after, now));
     Ok(v1::ApplyResponse { changes: changes.collect::<Result<_, _>>()? })
 }
 
@@ -44,7 +45,8 @@ fn rehearse(call: &Call, before: &State, planned: &[Planned]) -> Result<(Arc<Sta
     for one in planned {
         let actor = call.caller.principal.clone();
         call.about(one.kind.as_str(), &one.name);
-        applied.push(state.apply(&Stamped { at, actor, command: one.command.clone() }).map_err(Denied::Edge)?);
+        applied
+            .push(state.apply(&Stamped { at, actor, command: one.command.clone() }).map_err(Denied::Edge)?);
     }
     Ok((Arc::new(state), applied))
 }

@@ -20,10 +20,9 @@ pub(super) async fn request(
     request: v1::RequestGrantRequest,
 ) -> Result<v1::RequestGrantResponse, Denied> {
     call.about("target", &request.target);
-    match call.propose(RequestGrant::try_from(request)?).await? {
-        Applied::Requested(id) => Ok(v1::RequestGrantResponse { id: id.to_string() }),
-        other => Err(Denied::Internal(format!("a request for break-glass led to {other:?}"))),
-    }
+    let applied = call.propose(RequestGrant::try_from(request)?).await?;
+    let Applied::Requested(id) = applied else { return Err(Denied::unexpected(&applied)) };
+    Ok(v1::RequestGrantResponse { id: id.to_string() })
 }
 
 pub(super) async fn approve(
@@ -34,7 +33,10 @@ pub(super) async fn approve(
     Ok(v1::ApproveGrantResponse {})
 }
 
-pub(super) async fn deny(call: &Call, request: v1::DenyGrantRequest) -> Result<v1::DenyGrantResponse, Denied> {
+pub(super) async fn deny(
+    call: &Call,
+    request: v1::DenyGrantRequest,
+) -> Result<v1::DenyGrantResponse, Denied> {
     call.propose(DenyGrant { id: id(call, &request.id)?, reason: request.reason }).await?;
     Ok(v1::DenyGrantResponse {})
 }
@@ -84,7 +86,10 @@ pub(super) async fn get(call: &Call, request: v1::GetGrantRequest) -> Result<v1:
     Ok(v1::GetGrantResponse { grant: Some(find(&state, id)?.into()) })
 }
 
-pub(super) async fn list(call: &Call, request: v1::ListGrantsRequest) -> Result<v1::ListGrantsResponse, Denied> {
+pub(super) async fn list(
+    call: &Call,
+    request: v1::ListGrantsRequest,
+) -> Result<v1::ListGrantsResponse, Denied> {
     let state = call.read().await?;
     let rows = state
         .grants()

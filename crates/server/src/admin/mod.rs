@@ -111,3 +111,6 @@ service! {
     get_status(GetStatusRequest) -> GetStatusResponse = Look status::get;
     get_cluster(GetClusterRequest) -> GetClusterResponse = Look cluster::get;
 }
+
+#[cfg(test)]
+mod tests;

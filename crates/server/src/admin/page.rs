@@ -62,7 +62,6 @@ pub(super) fn first<M: Wire>(rows: impl Iterator<Item = M>, limit: u32) -> Vec<M
         .collect()
 }
 
-
 /// Messages whose size on the wire is known.
 pub(super) trait Wire {
     fn wire_size(&self) -> usize;

@@ -13,11 +13,15 @@ use model::{
 use super::page;
 use crate::{denied::Denied, edge::Call};
 
-pub(super) async fn get(call: &Call, request: v1::GetResourceRequest) -> Result<v1::GetResourceResponse, Denied> {
+pub(super) async fn get(
+    call: &Call,
+    request: v1::GetResourceRequest,
+) -> Result<v1::GetResourceResponse, Denied> {
     let kind = Kind::named(request.kind)?;
     call.about(kind.as_str(), &request.name);
     let state = call.read().await?;
-    let resource = shown(&state, kind, &request.name, call.now())?.ok_or_else(|| unknown(kind, &request.name))?;
+    let resource =
+        shown(&state, kind, &request.name, call.now())?.ok_or_else(|| unknown(kind, &request.name))?;
     Ok(v1::GetResourceResponse { resource: Some(resource) })
 }
 
@@ -63,12 +67,19 @@ pub(super) async fn remove(
 }
 
 /// The resource of that kind and name, without its secrets.
-pub(super) fn shown(state: &State, kind: Kind, name: &str, now: Time) -> Result<Option<v1::Resource>, Denied> {
+pub(super) fn shown(
+    state: &State,
+    kind: Kind,
+    name: &str,
+    now: Time,
+) -> Result<Option<v1::Resource>, Denied> {
     Ok(match kind {
         Kind::Identity => {
             state.identities().get(&api::parse("name", name)?).map(|row| v1::Identity::from(row).into())
         }
-        Kind::Target => state.targets().get(&api::parse("name", name)?).map(|row| v1::Target::from(row).into()),
+        Kind::Target => {
+            state.targets().get(&api::parse("name", name)?).map(|row| v1::Target::from(row).into())
+        }
         Kind::Store => state.stores().get(&api::parse("name", name)?).map(|row| v1::Store::from(row).into()),
         Kind::Credential => state
             .credentials()

@@ -17,13 +17,9 @@ pub(super) async fn create(
     call: &Call,
     request: v1::CreateRevocationRequest,
 ) -> Result<v1::CreateRevocationResponse, Denied> {
-    let command = Revoke::try_from(request)?;
-    match call.propose(command).await? {
-        Applied::Revoked { id, revisions } => {
-            Ok(v1::CreateRevocationResponse { id: id.to_string(), revisions })
-        }
-        other => Err(Denied::Internal(format!("a revocation led to {other:?}"))),
-    }
+    let applied = call.propose(Revoke::try_from(request)?).await?;
+    let Applied::Revoked { id, revisions } = applied else { return Err(Denied::unexpected(&applied)) };
+    Ok(v1::CreateRevocationResponse { id: id.to_string(), revisions })
 }
 
 pub(super) async fn list(
@@ -62,7 +58,7 @@ pub(super) async fn lift(
         other @ (Applied::Started(_)
         | Applied::Begun { .. }
         | Applied::Requested(_)
-        | Applied::Answered { .. }) => Err(Denied::Internal(format!("a lifted hold led to {other:?}"))),
+        | Applied::Answered { .. }) => Err(Denied::unexpected(&other)),
     }
 }
 

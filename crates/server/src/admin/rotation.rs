@@ -29,7 +29,10 @@ pub(super) async fn list(
     Ok(v1::ListRotationsResponse { rotations: page::first(rows, request.limit) })
 }
 
-pub(super) async fn get(call: &Call, request: v1::GetRotationRequest) -> Result<v1::GetRotationResponse, Denied> {
+pub(super) async fn get(
+    call: &Call,
+    request: v1::GetRotationRequest,
+) -> Result<v1::GetRotationResponse, Denied> {
     call.about("rotation", &request.id);
     let id: RotationId = api::parse("id", &request.id)?;
     let state = call.read().await?;

@@ -40,10 +40,9 @@ pub(super) async fn trigger(
     request: v1::TriggerScheduleRequest,
 ) -> Result<v1::TriggerScheduleResponse, Denied> {
     call.about("schedule", &request.name);
-    match call.propose(TriggerSchedule { name: api::parse("name", &request.name)? }).await? {
-        Applied::Started(id) => Ok(v1::TriggerScheduleResponse { rotation: id.to_string() }),
-        other => Err(Denied::Internal(format!("a triggered schedule led to {other:?}"))),
-    }
+    let applied = call.propose(TriggerSchedule { name: api::parse("name", &request.name)? }).await?;
+    let Applied::Started(id) = applied else { return Err(Denied::unexpected(&applied)) };
+    Ok(v1::TriggerScheduleResponse { rotation: id.to_string() })
 }
 
 #[allow(clippy::unused_async, reason = "all calls have one shape")]

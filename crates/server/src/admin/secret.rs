@@ -23,7 +23,8 @@ pub(super) async fn get(call: &Call, request: v1::GetSecretRequest) -> Result<v1
     let state = call.read().await?;
     let credential = find(&state, &call.caller, &name)?;
     let version = readable(&state, credential)?;
-    let no_secret = || Denied::edge(Code::NoSecret, format!("version {} of `{name}` is erased", version.number));
+    let no_secret =
+        || Denied::edge(Code::NoSecret, format!("version {} of `{name}` is erased", version.number));
     let sealed = version.sealed.as_ref().ok_or_else(no_secret)?;
     let place = associated::version(&name, version.number);
     let password = call.edge.keys.open(&state, sealed, &place)?;
@@ -62,7 +63,8 @@ fn find<'a>(state: &'a State, caller: &Caller, name: &CredentialName) -> Result<
                 Denied::edge(Code::PermissionDenied, message)
             });
     }
-    credential.ok_or_else(|| Denied::edge(Code::UnknownCredential, format!("there is no credential `{name}`")))
+    credential
+        .ok_or_else(|| Denied::edge(Code::UnknownCredential, format!("there is no credential `{name}`")))
 }
 
 fn readable<'a>(state: &'a State, credential: &Credential) -> Result<&'a Version, Denied> {

@@ -119,8 +119,11 @@ fn overdue_schedules(state: &State, now: Time) -> Vec<String> {
 }
 
 fn overdue_reviews(state: &State, now: Time) -> Vec<String> {
-    let identities =
-        state.identities().values().filter(|row| row.review_by <= now).map(|row| format!("identity/{}", row.name));
+    let identities = state
+        .identities()
+        .values()
+        .filter(|row| row.review_by <= now)
+        .map(|row| format!("identity/{}", row.name));
     let exceptions = state
         .credentials()
         .values()

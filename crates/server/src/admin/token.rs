@@ -14,7 +14,10 @@ use crate::{denied::Denied, edge::Call, gate, token::Bearer};
 /// Longest name of a principal, in bytes.
 const PRINCIPAL_BYTES: usize = 2 * model::caps::NAME_BYTES;
 
-pub(super) async fn issue(call: &Call, request: v1::IssueTokenRequest) -> Result<v1::IssueTokenResponse, Denied> {
+pub(super) async fn issue(
+    call: &Call,
+    request: v1::IssueTokenRequest,
+) -> Result<v1::IssueTokenResponse, Denied> {
     call.about("token", &request.name);
     let bearer = Bearer::generate(api::parse("name", &request.name)?);
     let principal = if request.principal.is_empty() { request.name } else { request.principal };
@@ -60,7 +63,8 @@ fn check_principal(principal: &str) -> Result<(), Malformed> {
         let problem = format!("use 1 to {PRINCIPAL_BYTES} printable characters without spaces");
         return Err(Malformed::new("principal", problem));
     }
-    let reserved = ["system", gate::ANONYMOUS, "several"].contains(&principal) || principal.starts_with("node-");
+    let reserved =
+        ["system", gate::ANONYMOUS, "several"].contains(&principal) || principal.starts_with("node-");
     if reserved {
         return Err(Malformed::new("principal", format!("`{principal}` is a name of the cluster itself")));
     }

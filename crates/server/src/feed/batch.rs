@@ -90,26 +90,19 @@ impl Batches {
         result.await.unwrap_or(Err(Denied::ShuttingDown))
     }
 
-    /// Commits what is gathered, until `shutdown`; whoever waits then is told so.
+    /// Commits what is gathered, until `shutdown`. What is being committed then is waited for; whoever was not yet
+    /// part of it is told so.
     pub(crate) async fn run(&self, shutdown: &CancellationToken) {
-        let work = async {
-            tokio::join!(self.commit_deliveries(), self.commit_answers(), self.follow_revisions());
-        };
-        tokio::select! {
-            () = work => {}
-            () = shutdown.cancelled() => {}
-        }
-        self.deliveries.receiver.lock().await.close();
-        self.answers.receiver.lock().await.close();
+        tokio::join!(
+            self.commit_deliveries(shutdown),
+            self.commit_answers(shutdown),
+            shutdown.run_until_cancelled(self.follow_revisions()),
+        );
     }
 
-    async fn commit_deliveries(&self) {
+    async fn commit_deliveries(&self, shutdown: &CancellationToken) {
         let mut receiver = self.deliveries.receiver.lock().await;
-        loop {
-            let batch = gather(&mut receiver, self.linger).await;
-            if batch.is_empty() {
-                return;
-            }
+        while let Some(batch) = gather(&mut receiver, self.linger, shutdown).await {
             let mut upto = BTreeMap::new();
             for delivery in &batch {
                 let highest = upto.entry(delivery.consumer.clone()).or_insert(0);
@@ -132,18 +125,15 @@ impl Batches {
         outcome.map(drop).map_err(Denied::Model)
     }
 
-    async fn commit_answers(&self) {
+    async fn commit_answers(&self, shutdown: &CancellationToken) {
         let mut receiver = self.answers.receiver.lock().await;
-        loop {
-            let batch = gather(&mut receiver, self.linger).await;
-            if batch.is_empty() {
-                return;
-            }
+        while let Some(batch) = gather(&mut receiver, self.linger, shutdown).await {
             let mut rest = batch.into_iter().peekable();
             while rest.peek().is_some() {
                 let mut ranges = 0;
                 let chunk: Vec<_> = std::iter::from_fn(|| {
-                    let next = rest.next_if(|next| ranges == 0 || ranges + next.answer.ranges.len() <= MOST_RANGES)?;
+                    let next =
+                        rest.next_if(|next| ranges == 0 || ranges + next.answer.ranges.len() <= MOST_RANGES)?;
                     ranges += next.answer.ranges.len().max(1);
                     Some(next)
                 })
@@ -157,7 +147,7 @@ impl Batches {
         let answers = batch.iter().map(|answering| answering.answer.clone()).collect();
         let mut refused = match self.propose(Acknowledge { answers }.into()).await.map_err(Denied::Unagreed) {
             Ok(Ok(Applied::Answered { refused })) => refused.into_iter().collect::<BTreeMap<u32, Refusal>>(),
-            Ok(Ok(other)) => return tell_all(batch, &Denied::Internal(format!("answers led to {other:?}"))),
+            Ok(Ok(other)) => return tell_all(batch, &Denied::unexpected(&other)),
             Ok(Err(refusal)) => return tell_all(batch, &Denied::Model(refusal)),
             Err(denied) => return tell_all(batch, &denied),
         };
@@ -193,19 +183,31 @@ impl Batches {
     }
 }
 
-/// The next of what was sent, and all that follows within `linger`. Empty only when nothing can come any more.
-async fn gather<T>(receiver: &mut mpsc::Receiver<T>, linger: Duration) -> Vec<T> {
+/// The next of what was sent, and all that follows within `linger`; `None` once `shutdown` has come. What is dropped
+/// then was not proposed, and those who wait for it learn that.
+async fn gather<T>(
+    receiver: &mut mpsc::Receiver<T>,
+    linger: Duration,
+    shutdown: &CancellationToken,
+) -> Option<Vec<T>> {
     let mut batch = Vec::new();
-    receiver.recv_many(&mut batch, MOST).await;
-    if !batch.is_empty() && batch.len() < MOST && !linger.is_zero() {
-        tokio::time::sleep(linger).await;
+    let gathering = async {
+        receiver.recv_many(&mut batch, MOST).await;
+        if batch.len() < MOST && !linger.is_zero() {
+            tokio::time::sleep(linger).await;
+        }
+        while batch.len() < MOST
+            && let Ok(next) = receiver.try_recv()
+        {
+            batch.push(next);
+        }
+    };
+    if shutdown.run_until_cancelled(gathering).await.is_some() && !batch.is_empty() {
+        return Some(batch);
     }
-    while batch.len() < MOST
-        && let Ok(next) = receiver.try_recv()
-    {
-        batch.push(next);
-    }
-    batch
+    receiver.close();
+    while receiver.try_recv().is_ok() {}
+    None
 }
 
 fn tell_all(batch: Vec<Answering>, denied: &Denied) {

@@ -56,14 +56,17 @@ impl FeedService for Service {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let action = |caller: &Caller| if is_own(caller, &request) { Action::Follow } else { Action::Observe };
+        let action =
+            |caller: &Caller| if is_own(caller, &request) { Action::Follow } else { Action::Observe };
         let call = self.edge.admit_as(&metadata, Action::Follow, action).await?;
         let view = view_of(&call.caller, &request).map_err(|denied| call.status(&denied))?;
         let heartbeat = match request.heartbeat_ms {
             0 => HEARTBEAT,
             ms => Duration::from_millis(ms).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX),
         };
-        stream::open(call, |call, sender| watch::follow(call, view, request.after_revision, heartbeat, sender))
+        stream::open(call, |call, sender| {
+            watch::follow(call, view, request.after_revision, heartbeat, sender)
+        })
     }
 
     async fn acknowledge(
@@ -76,7 +79,10 @@ impl FeedService for Service {
 }
 
 /// Takes in an answer of the token's own consumer: no request can name another.
-async fn acknowledge(call: &Call, request: v1::AcknowledgeRequest) -> Result<v1::AcknowledgeResponse, Denied> {
+async fn acknowledge(
+    call: &Call,
+    request: v1::AcknowledgeRequest,
+) -> Result<v1::AcknowledgeResponse, Denied> {
     let consumer = own_consumer(&call.caller)?;
     call.about("consumer", consumer.as_str());
     if request.ranges.len() > caps::ACK_RANGES {

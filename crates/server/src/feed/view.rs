@@ -40,11 +40,11 @@ impl View {
 
     pub(super) fn on<'a>(&self, state: &'a State) -> Result<Seen<'a>, Denied> {
         match self {
-            Self::Own(name) | Self::Observed(name) => state
-                .consumers()
-                .get(name)
-                .map(Seen::Stream)
-                .ok_or_else(|| Denied::edge(Code::UnknownConsumer, format!("there is no consumer `{name}`"))),
+            Self::Own(name) | Self::Observed(name) => {
+                state.consumers().get(name).map(Seen::Stream).ok_or_else(|| {
+                    Denied::edge(Code::UnknownConsumer, format!("there is no consumer `{name}`"))
+                })
+            }
             Self::Whole => Ok(Seen::Whole),
         }
     }
@@ -65,19 +65,28 @@ impl Seen<'_> {
         rest.map(|(_, event)| event).filter(|event| self.holds(event))
     }
 
-    /// The revision of the last kept event up to `cursor`, 0 when there is none.
+    /// The revision of the last event up to `cursor`, 0 when there is none. Where it is not kept any more, the last
+    /// revision that may have been it.
     pub(super) fn last_up_to(&self, state: &State, cursor: u64) -> u64 {
+        let starts_after = state.history_starts_after();
+        let forgotten = if self.since() < starts_after { cursor.min(starts_after) } else { 0 };
         let kept = state.events().range(..=cursor).rev().map(|(_, event)| event);
-        kept.filter(|event| self.holds(event)).map(|event| event.revision).next().unwrap_or_default()
+        kept.filter(|event| self.holds(event)).map(|event| event.revision).next().unwrap_or(forgotten)
     }
 
     /// Whether events after `cursor` may be gone from the kept history.
     pub(super) fn is_behind(&self, state: &State, cursor: u64) -> bool {
-        let since = match self {
-            Self::Stream(consumer) if cursor > 0 => consumer.since,
-            Self::Stream(_) | Self::Whole => 0,
-        };
-        cursor.max(since) < state.history_starts_after()
+        // A reader that holds nothing at all is told where things stand, also when nothing is owed to it.
+        let held = if cursor > 0 { cursor.max(self.since()) } else { 0 };
+        held < state.history_starts_after()
+    }
+
+    /// Events up to here are not part of it.
+    const fn since(&self) -> u64 {
+        match self {
+            Self::Stream(consumer) => consumer.since,
+            Self::Whole => 0,
+        }
     }
 
     fn holds(&self, event: &Event) -> bool {

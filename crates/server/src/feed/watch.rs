@@ -30,7 +30,8 @@ pub(super) async fn follow(
     heartbeat: Duration,
     sender: Arc<Responses>,
 ) -> End {
-    let mut follower = Follower { call: &call, view, cursor: after, previous: 0, subscription: None, sender: &sender };
+    let mut follower =
+        Follower { call: &call, view, cursor: after, previous: 0, subscription: None, sender: &sender };
     match follower.run(heartbeat).await {
         Ok(never) => match never {},
         Err(end) => end,
@@ -63,25 +64,30 @@ impl Follower<'_> {
         // The cursor may come from a node that is ahead of this one; it must not come from another cluster.
         let mut look = edge.fresh.read().await.map_err(Denied::from)?;
         if self.cursor > look.state.revision() {
-            let message = format!("there is no revision {} yet, the last is {}", self.cursor, look.state.revision());
+            let message =
+                format!("there is no revision {} yet, the last is {}", self.cursor, look.state.revision());
             return Err(Denied::edge(Code::UnknownRevision, message).into());
         }
+        // The first heartbeat says that the reader has caught up.
         let mut due = Instant::now();
         loop {
             match self.find(&look.state)? {
                 Found::Snapshot(snapshot) => {
                     self.send_snapshot(snapshot).await?;
-                    due = Instant::now();
+                    continue;
                 }
                 Found::Events(events) => {
                     self.send_events(events).await?;
-                    due = Instant::now() + heartbeat;
                     continue;
                 }
                 Found::Nothing => {
                     self.cursor = self.cursor.max(look.state.revision());
                     if Instant::now() >= due {
-                        self.send(Message::Heartbeat(v1::Heartbeat { revision: self.cursor, at_ms: look.at.0 })).await?;
+                        self.send(Message::Heartbeat(v1::Heartbeat {
+                            revision: self.cursor,
+                            at_ms: look.at.0,
+                        }))
+                        .await?;
                         due = Instant::now() + heartbeat;
                     }
                 }
@@ -91,7 +97,11 @@ impl Follower<'_> {
     }
 
     /// Waits for a new event, or until a heartbeat is due; then the state to look at.
-    async fn wait(&self, revisions: &mut tokio::sync::watch::Receiver<u64>, due: Instant) -> Result<Complete, End> {
+    async fn wait(
+        &self,
+        revisions: &mut tokio::sync::watch::Receiver<u64>,
+        due: Instant,
+    ) -> Result<Complete, End> {
         let edge = &self.call.edge;
         let local = || {
             let state = edge.consensus.local();

@@ -1,4 +1,4 @@
-//! PostgreSQL 13 and later. Passwords reach the server as SCRAM-SHA-256 verifiers computed here, so none travels in
+//! PostgreSQL, tested with version 15. Passwords reach the server as SCRAM-SHA-256 verifiers computed here, so none travels in
 //! SQL text; a login is proven by logging in; sessions are cut with `pg_terminate_backend`.
 //!
 //! What the administrative user needs is in docs/guides/postgres.md; [`Provider::preflight`] names what is missing.

@@ -49,7 +49,11 @@ pub(super) fn plan(call: &Call, state: &State, resources: Vec<v1::Resource>) -> 
         };
         let key = (kind, name.to_owned());
         if ordered.insert(key, (place, resource)).is_some() {
-            return Err(Malformed::new(format!("resources[{at}]"), "was declared in the same request already").into());
+            return Err(Malformed::new(
+                format!("resources[{at}]"),
+                "was declared in the same request already",
+            )
+            .into());
         }
     }
     let mut reader = Reader { call, state, providers: BTreeMap::new() };
@@ -71,9 +75,10 @@ pub(super) fn plan(call: &Call, state: &State, resources: Vec<v1::Resource>) -> 
 
 /// A refusal that says where in the request it was met.
 fn located(denied: Denied, place: &str) -> Denied {
-    match denied {
-        Denied::Edge(refusal) => Denied::edge(refusal.code, format!("{place}: {}", refusal.message)),
-        other => other,
+    if let Denied::Edge(refusal) = denied {
+        Denied::edge(refusal.code, format!("{place}: {}", refusal.message))
+    } else {
+        denied
     }
 }
 
@@ -119,11 +124,16 @@ impl Reader<'_> {
     fn store(&self, mut wire: v1::Store) -> Result<Read, Denied> {
         let access = as_json(&mem::take(&mut wire.access));
         let mut put = PutStore::try_from(wire)?;
-        let declared =
-            Store { name: put.name.clone(), kind: put.kind.clone(), params: put.params.clone(), access: None };
+        let declared = Store {
+            name: put.name.clone(),
+            kind: put.kind.clone(),
+            params: put.params.clone(),
+            access: None,
+        };
         workers::store::check(&declared).map_err(|error| Malformed::new("params", error))?;
         if !access.expose_secret().is_empty() {
-            workers::store::check_access(&put.kind, &access).map_err(|error| Malformed::new("access", error))?;
+            workers::store::check_access(&put.kind, &access)
+                .map_err(|error| Malformed::new("access", error))?;
         }
         let kept = self.state.stores().get(&put.name).and_then(|row| row.access.as_ref());
         put.access = self.sealed(&access, kept, &associated::store(&put.name))?;
@@ -161,7 +171,12 @@ impl Reader<'_> {
     }
 
     /// Seals a secret, unless there is none or it is the one that is kept: sealing it again would look like a change.
-    fn sealed(&self, given: &SecretString, kept: Option<&Sealed>, place: &[u8]) -> Result<Option<Sealed>, Denied> {
+    fn sealed(
+        &self,
+        given: &SecretString,
+        kept: Option<&Sealed>,
+        place: &[u8],
+    ) -> Result<Option<Sealed>, Denied> {
         if given.expose_secret().is_empty() {
             return Ok(None);
         }

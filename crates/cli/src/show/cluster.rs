@@ -1,0 +1,218 @@
+//! The cluster: its nodes, and what needs attention.
+
+use api::v1;
+use model::time::Time;
+use serde::Serialize;
+
+use super::{Grant, Resource, Rotation};
+use crate::output::{Cell, Output, Show, Tone, when, when::When};
+
+/// The cluster as one node sees it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    node: u64,
+    leader: Option<u64>,
+    term: u64,
+    last_log: u64,
+    applied: u64,
+    digest: String,
+    pub members: Vec<Member>,
+}
+
+/// A node.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    id: u64,
+    client_address: String,
+    peer_address: String,
+    voter: bool,
+    leader: bool,
+    reachable: bool,
+    version: String,
+}
+
+impl From<&v1::GetClusterResponse> for Cluster {
+    fn from(it: &v1::GetClusterResponse) -> Self {
+        let member = |it: &v1::Member| Member {
+            id: it.id,
+            client_address: it.client_address.clone(),
+            peer_address: it.peer_address.clone(),
+            voter: it.voter,
+            leader: it.leader,
+            reachable: it.reachable,
+            version: it.version.clone(),
+        };
+        Self {
+            node: it.node,
+            leader: (it.leader > 0).then_some(it.leader),
+            term: it.term,
+            last_log: it.last_log,
+            applied: it.applied,
+            digest: it.digest.clone(),
+            members: it.members.iter().map(member).collect(),
+        }
+    }
+}
+
+impl Cluster {
+    /// Whether there is a leader and every voter is reachable.
+    pub fn is_healthy(&self) -> bool {
+        self.leader.is_some() && self.members.iter().all(|member| member.reachable || !member.voter)
+    }
+
+    /// The screen of `cluster status`.
+    pub fn screen(&self, output: &Output) -> String {
+        format!(
+            "leader   {}\nterm     {}\napplied  {} of {}, seen by node-{}\ndigest   {}\n\n{}",
+            self.leader.map_or_else(|| "none".to_owned(), |id| format!("node-{id}")),
+            self.term,
+            self.applied,
+            self.last_log,
+            self.node,
+            self.digest,
+            output.table(&self.members),
+        )
+    }
+}
+
+impl Show for Member {
+    const HEADS: &'static [&'static str] = &["node", "role", "state", "client address", "version"];
+    const WIDE: &'static [&'static str] = &["peer address"];
+
+    fn name(&self) -> String {
+        format!("node-{}", self.id)
+    }
+
+    fn cells(&self, _now: Time) -> Vec<Cell> {
+        let role = match (self.leader, self.voter) {
+            (true, _) => "leader",
+            (false, true) => "voter",
+            (false, false) => "learner",
+        };
+        let state = if self.reachable {
+            Cell::toned("reachable", Tone::Good)
+        } else {
+            Cell::toned("unreachable", Tone::Bad)
+        };
+        vec![
+            self.name().into(),
+            role.into(),
+            state,
+            self.client_address.clone().into(),
+            self.version.clone().into(),
+        ]
+    }
+
+    fn wide(&self, _now: Time) -> Vec<Cell> {
+        vec![self.peer_address.clone().into()]
+    }
+}
+
+/// What needs attention.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    now: When,
+    leader: Option<u64>,
+    voters: u32,
+    reachable: u32,
+    revision: u64,
+    identities: u32,
+    credentials: u32,
+    schedules: u32,
+    open_rotations: u32,
+    overdue_schedules: Vec<String>,
+    failing: Vec<Rotation>,
+    quarantined: Vec<Rotation>,
+    unacknowledged: Vec<Resource>,
+    live_grants: Vec<Grant>,
+    awaiting_review: Vec<Grant>,
+    overdue_reviews: Vec<String>,
+}
+
+impl From<&v1::GetStatusResponse> for Status {
+    fn from(it: &v1::GetStatusResponse) -> Self {
+        let consumer = |it: &v1::Consumer| {
+            Resource::new(&v1::Resource { kind: Some(v1::resource::Kind::Consumer(it.clone())) })
+        };
+        Self {
+            now: When(it.now_ms),
+            leader: (it.leader > 0).then_some(it.leader),
+            voters: it.voters,
+            reachable: it.reachable,
+            revision: it.revision,
+            identities: it.identities,
+            credentials: it.credentials,
+            schedules: it.schedules,
+            open_rotations: it.open_rotations,
+            overdue_schedules: it.overdue_schedules.clone(),
+            failing: it.failing.iter().map(Into::into).collect(),
+            quarantined: it.quarantined.iter().map(Into::into).collect(),
+            unacknowledged: it.unacknowledged.iter().filter_map(consumer).collect(),
+            live_grants: it.live_grants.iter().map(Into::into).collect(),
+            awaiting_review: it.awaiting_review.iter().map(Into::into).collect(),
+            overdue_reviews: it.overdue_reviews.clone(),
+        }
+    }
+}
+
+impl Status {
+    /// Whether there is a leader.
+    pub const fn has_leader(&self) -> bool {
+        self.leader.is_some()
+    }
+
+    /// Whether someone should look.
+    pub fn needs_attention(&self) -> bool {
+        self.reachable < self.voters
+            || !self.overdue_schedules.is_empty()
+            || !self.failing.is_empty()
+            || !self.quarantined.is_empty()
+            || !self.unacknowledged.is_empty()
+            || !self.awaiting_review.is_empty()
+            || !self.overdue_reviews.is_empty()
+    }
+
+    /// The one screen of `status`.
+    pub fn screen(&self, output: &Output) -> String {
+        let leader = self.leader.map_or_else(|| "NONE".to_owned(), |id| format!("node-{id}"));
+        let mut text = format!(
+            "cluster     leader {leader}, {} of {} voters reachable, feed at revision {}\n\
+             holds       {} identities, {} credentials, {} schedules, {} open rotations\n\
+             as of       {}\n",
+            self.reachable,
+            self.voters,
+            self.revision,
+            self.identities,
+            self.credentials,
+            self.schedules,
+            self.open_rotations,
+            when::seconds(Time(self.now.0)),
+        );
+        names(&mut text, "overdue schedules", &self.overdue_schedules);
+        table(&mut text, output, "failing", &self.failing);
+        table(&mut text, output, "quarantined", &self.quarantined);
+        table(&mut text, output, "unacknowledged", &self.unacknowledged);
+        table(&mut text, output, "live grants", &self.live_grants);
+        table(&mut text, output, "awaiting review", &self.awaiting_review);
+        names(&mut text, "overdue reviews", &self.overdue_reviews);
+        if !self.needs_attention() {
+            text.push_str("\nnothing needs attention\n");
+        }
+        text
+    }
+}
+
+fn names(text: &mut String, head: &str, names: &[String]) {
+    if !names.is_empty() {
+        text.push_str(&format!("\n{head}: {}\n", names.join(", ")));
+    }
+}
+
+fn table<T: Show>(text: &mut String, output: &Output, head: &str, items: &[T]) {
+    if !items.is_empty() {
+        text.push_str(&format!("\n{head} ({})\n{}", items.len(), output.table(items)));
+    }
+}
