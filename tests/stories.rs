@@ -3,7 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "in the functions that tests share, as in the tests themselves")]
 
 mod stories {
+    mod break_glass;
+    mod crash;
+    mod drain;
     mod harness;
+    mod lost_reply;
+    mod no_leaks;
+    mod on_time;
     mod provider_postgres;
+    mod revocation;
+    mod stage;
     mod store_aws;
+    mod target_down;
 }

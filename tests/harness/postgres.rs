@@ -185,6 +185,17 @@ impl Postgres {
         self.admin().await.query(query, &[&user]).await.expect("the sessions can be listed").len()
     }
 
+    /// How often `text` is in the server's log, which holds every statement.
+    ///
+    /// # Panics
+    ///
+    /// When the server has never run.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> usize {
+        let log = std::fs::read_to_string(self.folder.path().join("postgres.stderr"));
+        log.expect("the server has a log").matches(text).count()
+    }
+
     fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }

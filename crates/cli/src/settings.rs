@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueEnum;
+use clap::{ArgAction, ValueEnum};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -39,10 +39,16 @@ pub struct Flags {
     /// How data is written: table, wide, json, yaml, name [REVOLVE_OUTPUT]
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, hide_possible_values = true)]
     pub output: Option<Format>,
-    /// Log to stderr, before the command; =FILTER for more or less [REVOLVE_LOG]
+    /// Log to stderr; stands before the command [REVOLVE_LOG]
     #[arg(long, value_name = "FILTER", num_args = 0..=1, require_equals = true,
           default_missing_value = "info")]
     pub log: Option<String>,
+    /// Print help
+    #[arg(short, long, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Print version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 impl Flags {

@@ -100,11 +100,17 @@ impl Cluster {
         raft.run();
 
         let (node, view_) = (settings.node, Arc::clone(&view));
-        let confirmer =
-            Confirmer { node, raft: raft.clone(), peers: peers.clone(), view: view_, shutdown: shutdown.clone() };
+        let confirmer = Confirmer {
+            node,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            view: view_,
+            shutdown: shutdown.clone(),
+        };
         let reader = Reader::start(confirmer);
         let view_ = Arc::clone(&view);
-        let route = Route { node, raft: raft.clone(), peers: peers.clone(), view: view_, shutdown: shutdown.clone() };
+        let route =
+            Route { node, raft: raft.clone(), peers: peers.clone(), view: view_, shutdown: shutdown.clone() };
         tokio::spawn(collector.run(route));
         tokio::spawn(observe(raft.clone(), Arc::clone(&view), Arc::clone(&fatal), shutdown.clone()));
         let forming = (settings.clone(), raft.clone(), Arc::clone(&fatal), shutdown.clone());
@@ -175,7 +181,11 @@ impl Cluster {
             purged: index(&metrics.purged),
             digest: self.local().digest(),
             voters: metrics.membership_config.voter_ids().map(NodeId).collect(),
-            members: metrics.membership_config.nodes().map(|(id, node)| (NodeId(*id), node.addr.clone())).collect(),
+            members: metrics
+                .membership_config
+                .nodes()
+                .map(|(id, node)| (NodeId(*id), node.addr.clone()))
+                .collect(),
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
             fatal: self.0.fatal.reason(),
         }

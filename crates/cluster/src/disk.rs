@@ -38,7 +38,9 @@ impl Layout {
     pub(crate) fn identity(&self) -> io::Result<Uuid> {
         let path = self.0.join("identity");
         match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+            Ok(text) => {
+                text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let identity = Uuid::new_v4();
                 write_durably(&path, format!("{identity}\n").as_bytes())?;

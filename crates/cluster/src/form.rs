@@ -19,7 +19,13 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Every other node must answer that it belongs to no cluster. One that does not answer might know of a cluster this
 /// node was part of before its disk was wiped, and a second cluster beside the first would be two truths: better to
 /// wait.
-pub(crate) async fn form(settings: Settings, raft: Raft, peers: Peers, fatal: &Fatal, shutdown: CancellationToken) {
+pub(crate) async fn form(
+    settings: Settings,
+    raft: Raft,
+    peers: Peers,
+    fatal: &Fatal,
+    shutdown: CancellationToken,
+) {
     if settings.peers.keys().next() != Some(&settings.node) {
         return;
     }

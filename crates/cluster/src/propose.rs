@@ -139,7 +139,13 @@ impl Proposer {
         }
     }
 
-    async fn enqueue(&self, room: &Arc<Semaphore>, command: Stamped, forwarded: bool, timeout: Duration) -> Answer {
+    async fn enqueue(
+        &self,
+        room: &Arc<Semaphore>,
+        command: Stamped,
+        forwarded: bool,
+        timeout: Duration,
+    ) -> Answer {
         let deadline = Instant::now() + timeout;
         let ticket = Arc::new(Ticket::default());
         let (answer, mut wait) = oneshot::channel();
@@ -249,7 +255,8 @@ impl Route {
                 None => None,
             };
             refuse_forwarded(&mut proposals, hint);
-            proposals.retain(|(_, proposal)| proposal.deadline > Instant::now() && !proposal.answer.is_closed());
+            proposals
+                .retain(|(_, proposal)| proposal.deadline > Instant::now() && !proposal.answer.is_closed());
             if proposals.is_empty() || self.shutdown.is_cancelled() {
                 return;
             }
@@ -282,7 +289,10 @@ impl Route {
                 forward.leader_id.map(NodeId)
             }
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the outcome of an entry is unknown");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the outcome of an entry is unknown"
+                );
                 None
             }
             Err(_) => None,

@@ -32,7 +32,8 @@ pub(crate) type Entry = openraft::Entry<CommittedLeaderId, Payload>;
 pub(crate) type Membership = openraft::Membership<u64, BasicNode>;
 pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, BasicNode>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, BasicNode>;
-pub(crate) type Snapshot = openraft::Snapshot<CommittedLeaderId, u64, BasicNode, crate::machine::SnapshotFile>;
+pub(crate) type Snapshot =
+    openraft::Snapshot<CommittedLeaderId, u64, BasicNode, crate::machine::SnapshotFile>;
 pub(crate) type Raft = openraft::Raft<Types, crate::machine::Machine>;
 
 /// A log id from its parts.
@@ -90,7 +91,9 @@ impl Packed {
                 let body: MembershipBody = postcard::from_bytes(&self.body).map_err(damaged)?;
                 Ok(Payload::Membership(body.0))
             }
-            unknown => Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown payload tag {unknown}"))),
+            unknown => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown payload tag {unknown}")))
+            }
         }
     }
 

@@ -57,7 +57,10 @@ impl Reader {
             self.queue.send((deadline, answer)).await.map_err(|_| ReadError::Stopped)?;
             let index = index.await.map_err(|_| ReadError::NoLeader)?;
             let mut progress = self.view.progress().subscribe();
-            progress.wait_for(|progress| progress.applied >= Some(index)).await.map_err(|_| ReadError::Stopped)?;
+            progress
+                .wait_for(|progress| progress.applied >= Some(index))
+                .await
+                .map_err(|_| ReadError::Stopped)?;
             Ok(self.view.state())
         };
         tokio::select! {

@@ -32,9 +32,11 @@ impl Restored {
             .await
             .map_err(|source| StartError::Log { folder: layout.log().display().to_string(), source })?;
         let folder = layout.snapshots();
-        let snapshots = blocking(move || SnapshotFolder::open(folder)).await.map_err(in_folder(&layout.snapshots()))?;
+        let snapshots =
+            blocking(move || SnapshotFolder::open(folder)).await.map_err(in_folder(&layout.snapshots()))?;
         let folder = layout.state();
-        let (store, state, position) = blocking(move || Store::open(folder)).await.map_err(in_folder(&layout.state()))?;
+        let (store, state, position) =
+            blocking(move || Store::open(folder)).await.map_err(in_folder(&layout.state()))?;
         let restored = Self { log, store, state, position, snapshots: Arc::new(snapshots) };
         restored.check_snapshot(layout).await?;
         restored.repair(layout, peers).await?;

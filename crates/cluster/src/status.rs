@@ -70,7 +70,10 @@ pub struct PeerStatus {
     pub matched: Option<u64>,
 }
 
-pub(crate) fn peers(metrics: &openraft::RaftMetrics<Types>, heartbeat: Duration) -> BTreeMap<NodeId, PeerStatus> {
+pub(crate) fn peers(
+    metrics: &openraft::RaftMetrics<Types>,
+    heartbeat: Duration,
+) -> BTreeMap<NodeId, PeerStatus> {
     let patience = heartbeat * REACHABLE_HEARTBEATS;
     let replication = metrics.replication.iter().flatten();
     replication

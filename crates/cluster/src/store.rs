@@ -128,7 +128,8 @@ impl Store {
         let opened = std::panic::catch_unwind(|| -> Result<_, RestoreError> {
             let db = open_db(&path(folder, generation)).map_err(io_error)?;
             let position = read_position(&db)?;
-            let mut rows = Rows { iter: db.iter(), long: BTreeMap::new(), ended: false, long_rows: BTreeMap::new() };
+            let mut rows =
+                Rows { iter: db.iter(), long: BTreeMap::new(), ended: false, long_rows: BTreeMap::new() };
             let state = State::load::<RestoreError>(&mut rows)?;
             let long_rows = rows.long_rows;
             Ok((db, long_rows, state, position))
@@ -186,11 +187,18 @@ fn row_key(table: u8, part: u16, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A row of more than one part as far as it was read.
+struct LongRow {
+    parts: u16,
+    read: u16,
+    value: Vec<u8>,
+}
+
 /// Reads the rows; those of more than one part come last.
 struct Rows {
     iter: sled::Iter,
-    /// Rows of more than one part: how many there are to be, and what was read.
-    long: BTreeMap<(u8, Vec<u8>), (u16, u16, Vec<u8>)>,
+    /// Rows of more than one part that are not complete yet.
+    long: BTreeMap<(u8, Vec<u8>), LongRow>,
     ended: bool,
     long_rows: BTreeMap<(u8, Vec<u8>), u16>,
 }
@@ -202,27 +210,31 @@ impl Rows {
         };
         let part = u16::from_be_bytes([*high, *low]);
         if part > 0 {
-            let (_, read, bytes) = self.long.get_mut(&(*table, key.to_vec())).ok_or(RestoreError::Unreadable)?;
-            if *read != part {
+            let row = self.long.get_mut(&(*table, key.to_vec())).ok_or(RestoreError::Unreadable)?;
+            if row.read != part {
                 return Err(RestoreError::Unreadable);
             }
-            *read += 1;
-            bytes.extend_from_slice(value);
+            row.read += 1;
+            row.value.extend_from_slice(value);
             return Ok(None);
         }
         let (parts, value) = value.split_first_chunk::<2>().ok_or(RestoreError::Unreadable)?;
         let parts = u16::from_be_bytes(*parts);
         if parts > 1 {
             self.long_rows.insert((*table, key.to_vec()), parts);
-            self.long.insert((*table, key.to_vec()), (parts, 1, value.to_vec()));
+            self.long.insert((*table, key.to_vec()), LongRow { parts, read: 1, value: value.to_vec() });
             return Ok(None);
         }
         Ok(Some(Record { table: *table, key: key.to_vec(), value: Some(value.to_vec()) }))
     }
 
     fn take_long(&mut self) -> Option<Result<Record, RestoreError>> {
-        let ((table, key), (parts, read, value)) = self.long.pop_first()?;
-        Some(if parts == read { Ok(Record { table, key, value: Some(value) }) } else { Err(RestoreError::Unreadable) })
+        let ((table, key), LongRow { parts, read, value }) = self.long.pop_first()?;
+        Some(if parts == read {
+            Ok(Record { table, key, value: Some(value) })
+        } else {
+            Err(RestoreError::Unreadable)
+        })
     }
 }
 

@@ -125,12 +125,12 @@ impl Edge {
         if self.shutdown.is_cancelled() {
             return Err((&Denied::ShuttingDown).into());
         }
-        let permit =
-            Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Status::from(&Denied::Busy("calls")))?;
         let caller = match self.gate.authenticate(metadata).await {
             Ok(caller) => caller,
             Err(rejected) => return Err(self.status(&rejected.actor, presumed, "", &rejected.denied)),
         };
+        let permit =
+            Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Status::from(&Denied::Busy("calls")))?;
         let action = action(&caller);
         let call =
             Call { edge: Arc::clone(self), caller, action, object: Mutex::default(), _permit: Some(permit) };

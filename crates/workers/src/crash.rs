@@ -4,8 +4,12 @@
 //! With `REVOLVE_CRASH_AT=install.after` the process aborts when it comes to that point: `<step>.before` and
 //! `<step>.after` for each step of a rotation, `grant.<step>.before` and `grant.<step>.after` for a grant's, and
 //! between them `install.staged` and `publish.staged` (the stores hold the candidate), `rollback.target` (the target
-//! is back, the stores are not) and `grant.install.done` (the user exists, no login was tried). With `REVOLVE_CRASH_MARKER=<file>` it does so once: the file is
-//! created first, and where it already exists nothing happens. Processes that share the file crash once together.
+//! is back, the stores are not) and `grant.install.done` (the user exists, no login was tried). With
+//! `REVOLVE_CRASH_MARKER=<file>` it does so once: the file is created first, and where it already exists nothing
+//! happens. Processes that share the file crash once together.
+//!
+//! With `REVOLVE_CRASH_FILE=<file>` the point is the one that the file names, if the file is there, so that running
+//! processes can be told. The file is removed first: of the processes that share it, one crashes.
 
 /// Ends the process here if the environment names this point.
 #[cfg(feature = "failpoints")]
@@ -26,7 +30,8 @@ pub(crate) use crash_point;
 /// Aborts, without unwinding or running destructors, when `name` is the point asked for.
 #[cfg(feature = "failpoints")]
 pub(crate) fn reached(name: &str) {
-    if std::env::var("REVOLVE_CRASH_AT").is_ok_and(|wanted| wanted == name) && first_time() {
+    let here = std::env::var("REVOLVE_CRASH_AT").is_ok_and(|wanted| wanted == name);
+    if (here && first_time()) || told(name) {
         std::process::abort();
     }
 }
@@ -35,4 +40,10 @@ pub(crate) fn reached(name: &str) {
 fn first_time() -> bool {
     let Some(marker) = std::env::var_os("REVOLVE_CRASH_MARKER") else { return true };
     std::fs::File::create_new(marker).and_then(|file| file.sync_all()).is_ok()
+}
+
+#[cfg(feature = "failpoints")]
+fn told(name: &str) -> bool {
+    let Some(file) = std::env::var_os("REVOLVE_CRASH_FILE") else { return false };
+    std::fs::read_to_string(&file).is_ok_and(|wanted| wanted == name) && std::fs::remove_file(&file).is_ok()
 }

@@ -32,7 +32,8 @@ use crate::{
 
 /// Rotates machine credentials, tells everyone who depends on them, and proves the old one dead.
 #[derive(Debug, Parser)]
-#[command(name = "revolve", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "revolve", version, max_term_width = 100)]
+#[command(disable_help_subcommand = true, disable_help_flag = true, disable_version_flag = true)]
 #[command(after_help = "More: revolve help exit-codes | environment | <command>")]
 pub struct Cli {
     /// What every command takes.

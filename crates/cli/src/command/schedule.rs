@@ -141,6 +141,7 @@ fn show_preview(app: &App, preview: &Preview) -> Outcome {
     };
     let timing = timing.map_err(|error| Failure::usage(error.to_string(), "see docs/reference/resources.md"))?;
     let fires: Vec<Fire> = timing.preview(after, preview.count.into()).iter().map(Into::into).collect();
-    app.output.list(&fires)?;
+    // How far away they are is counted from the instant that was asked about.
+    app.output.clone().as_of(after).list(&fires)?;
     Ok(Exit::Done)
 }

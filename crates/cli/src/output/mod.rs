@@ -70,6 +70,13 @@ impl Output {
         }
     }
 
+    /// The same, with "ago" counted from `now`.
+    #[must_use]
+    pub const fn as_of(mut self, now: Time) -> Self {
+        self.now = now;
+        self
+    }
+
     /// The instant that "ago" is counted from.
     pub const fn now(&self) -> Time {
         self.now

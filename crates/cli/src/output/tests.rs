@@ -109,7 +109,7 @@ fn a_resource_is_shown_as_the_document_that_declares_it() {
 #[test]
 fn for_people_a_document_says_how_far_away_its_instants_are() {
     let text = output(Format::Table).render_item(&schedule()).unwrap();
-    assert!(text.contains("next: 2026-09-30T14:13:20.000Z  (in 9d)"), "{text}");
+    assert!(text.contains("next: \"2026-09-30T14:13:20.000Z\"  (in 9d)"), "{text}");
 }
 
 #[test]

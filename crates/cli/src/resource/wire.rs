@@ -1,6 +1,6 @@
 //! Between the `spec` of YAML and the messages of the wire.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use api::v1::{self, resource::Kind as Wire};
 use secrecy::{ExposeSecret, SecretString};
@@ -61,7 +61,7 @@ impl Spec {
     }
 }
 
-fn access(store: &Store, folder: &Path) -> Result<HashMap<String, String>, Failure> {
+fn access(store: &Store, folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
     let read = store.access.iter().map(|(key, reference)| {
         Ok((key.clone(), reference.read(folder)?.expose_secret().to_owned()))
     });
@@ -159,7 +159,7 @@ impl From<&Wire> for Spec {
             Wire::Store(it) => Self::Store(Store {
                 kind: it.kind.clone(),
                 params: it.params.clone().into_iter().collect(),
-                access: std::collections::BTreeMap::new(),
+                access: BTreeMap::new(),
             }),
             Wire::Credential(it) => Self::Credential(it.into()),
             Wire::Schedule(it) => Self::Schedule(it.into()),

@@ -70,7 +70,10 @@ impl Decode for Ballot {
             0 => false,
             1 => true,
             other => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{other} is not a truth value")));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{other} is not a truth value"),
+                ));
             }
         };
         Ok(Self { term, committed, node: u64::decode(&mut reader)? })

@@ -194,7 +194,8 @@ impl RaftLogStorage<Types> for DiskLog {
         let Some(committed) = committed.map(term_and_index) else { return Ok(()) };
         let mut log = self.lock();
         // After a snapshot was installed, what is committed lies beyond the log, which does not take it.
-        let known = log.log_state().committed() < Some(&committed) && Some(&committed) <= log.log_state().last();
+        let known =
+            log.log_state().committed() < Some(&committed) && Some(&committed) <= log.log_state().last();
         if known {
             log.commit(committed)?;
         }
@@ -210,7 +211,8 @@ impl RaftLogStorage<Types> for DiskLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let packed = entries.into_iter().map(|entry| (term_and_index(entry.log_id), Packed::pack(&entry.payload)));
+        let packed =
+            entries.into_iter().map(|entry| (term_and_index(entry.log_id), Packed::pack(&entry.payload)));
         self.lock().append(packed)?;
         self.flusher.flush(Waiter::Append(callback));
         Ok(())

@@ -202,7 +202,8 @@ async fn a_torn_tail_opens_as_a_prefix_and_never_as_something_else() {
     assert!(whole.len() as u64 > before, "the last record stands in the same chunk");
     for length in before..=whole.len() as u64 {
         let copy = tempfile::tempdir().unwrap();
-        fs::write(copy.path().join(chunk.file_name().unwrap()), &whole[..usize::try_from(length).unwrap()]).unwrap();
+        fs::write(copy.path().join(chunk.file_name().unwrap()), &whole[..usize::try_from(length).unwrap()])
+            .unwrap();
         let mut log = DiskLog::open(copy.path()).unwrap();
         let seen = see(&mut log).await;
         let kept = if length == whole.len() as u64 { 6 } else { 5 };

@@ -76,10 +76,7 @@ pub(crate) enum RestoreError {
 
 impl From<RestoreError> for io::Error {
     fn from(error: RestoreError) -> Self {
-        match error {
-            RestoreError::Io(error) => error,
-            other => Self::new(io::ErrorKind::InvalidData, other),
-        }
+        if let RestoreError::Io(error) = error { error } else { Self::new(io::ErrorKind::InvalidData, error) }
     }
 }
 
@@ -124,7 +121,10 @@ impl Machine {
         snapshots: Arc<SnapshotFolder>,
     ) -> (Self, Arc<View>) {
         let progress = Progress { applied: position.applied.map(|(_, index)| index), ..Progress::default() };
-        let view = Arc::new(View { state: ArcSwap::from_pointee(state.clone()), progress: watch::Sender::new(progress) });
+        let view = Arc::new(View {
+            state: ArcSwap::from_pointee(state.clone()),
+            progress: watch::Sender::new(progress),
+        });
         (Self { state, position, view: Arc::clone(&view), persister, snapshots }, view)
     }
 
@@ -226,7 +226,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         // The log is purged behind a snapshot: what it covers must be durable in both places first.
         self.persister.checkpoint().await?;
-        let (folder, state, position) = (Arc::clone(&self.snapshots), self.state.clone(), self.position.clone());
+        let (folder, state, position) =
+            (Arc::clone(&self.snapshots), self.state.clone(), self.position.clone());
         let snapshot = blocking(move || folder.write(&state, position)).await?;
         Ok(Snapshot { meta: snapshot.meta(), snapshot })
     }

@@ -24,7 +24,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 enum Job {
     Write(Vec<Record>, Position),
     Checkpoint(oneshot::Sender<()>),
-    Replace(State, Position, oneshot::Sender<()>),
+    Replace(Box<State>, Position, oneshot::Sender<()>),
 }
 
 /// The way to the thread. It makes a last checkpoint and ends when the last clone is dropped.
@@ -35,13 +35,14 @@ impl Persister {
     /// Starts the thread. An error on it is fatal to the node.
     pub(crate) fn start(store: Store, fatal: Arc<Fatal>) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let thread = thread::Builder::new().name("state-writer".into()).spawn(move || {
-            match catch_unwind(AssertUnwindSafe(|| run(store, receiver))) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => fatal.raise(format!("the state cannot be written: {error}")),
-                Err(_) => fatal.raise("the state's writer panicked".into()),
-            }
-        })?;
+        let thread =
+            thread::Builder::new().name("state-writer".into()).spawn(move || {
+                match catch_unwind(AssertUnwindSafe(|| run(store, receiver))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => fatal.raise(format!("the state cannot be written: {error}")),
+                    Err(_) => fatal.raise("the state's writer panicked".into()),
+                }
+            })?;
         Ok((Self(sender), thread))
     }
 
@@ -60,7 +61,7 @@ impl Persister {
     /// Replaces everything, and waits until that is durable.
     pub(crate) async fn replace(&self, state: State, position: Position) -> io::Result<()> {
         let (done, wait) = oneshot::channel();
-        self.0.send(Job::Replace(state, position, done)).await.map_err(|_| ended())?;
+        self.0.send(Job::Replace(Box::new(state), position, done)).await.map_err(|_| ended())?;
         wait.await.map_err(|_| ended())
     }
 }

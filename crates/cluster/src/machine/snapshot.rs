@@ -120,7 +120,8 @@ impl SnapshotFile {
     pub(crate) fn load(&self) -> Result<State, RestoreError> {
         let mut read = 0;
         let records = self.frames()?.skip(1).flat_map(|frame| {
-            let records = frame.and_then(|frame| postcard::from_bytes::<Vec<Record>>(&frame.body).map_err(damaged));
+            let records =
+                frame.and_then(|frame| postcard::from_bytes::<Vec<Record>>(&frame.body).map_err(damaged));
             match records {
                 Ok(records) => records.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(RestoreError::Io(error))],
@@ -200,7 +201,11 @@ impl SnapshotFolder {
                 fs::remove_file(&path)?;
             } else if path.to_string_lossy().ends_with(ENDING) {
                 match SnapshotFile::open(path.clone()) {
-                    Ok(file) if newest.as_ref().is_none_or(|newest| newest.meta().last_log_id < file.meta().last_log_id) => {
+                    Ok(file)
+                        if newest
+                            .as_ref()
+                            .is_none_or(|newest| newest.meta().last_log_id < file.meta().last_log_id) =>
+                    {
                         newest = Some(file);
                     }
                     Ok(_) => {}
@@ -282,13 +287,15 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// Appends a frame.
     pub(crate) fn push(&mut self, frame: &Frame) -> io::Result<()> {
-        let writer = self.writer.as_mut().ok_or_else(|| io::Error::other("the snapshot is finished already"))?;
+        let writer =
+            self.writer.as_mut().ok_or_else(|| io::Error::other("the snapshot is finished already"))?;
         frame.write(writer)
     }
 
     /// Makes the file durable. It is still to be adopted.
     pub(crate) fn finish(mut self) -> io::Result<SnapshotFile> {
-        let writer = self.writer.take().ok_or_else(|| io::Error::other("the snapshot is finished already"))?;
+        let writer =
+            self.writer.take().ok_or_else(|| io::Error::other("the snapshot is finished already"))?;
         writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         SnapshotFile::open(self.path.clone())
     }

@@ -253,7 +253,9 @@ fn damage_to_the_stored_state_gives_the_whole_state_or_an_empty_one() {
         let copy = TempDir::new().unwrap();
         let target = copy.path().join(generation.file_name().unwrap());
         fs::create_dir(&target).unwrap();
-        for file in fs::read_dir(&generation).unwrap().map(Result::unwrap).filter(|file| file.path().is_file()) {
+        for file in
+            fs::read_dir(&generation).unwrap().map(Result::unwrap).filter(|file| file.path().is_file())
+        {
             fs::copy(file.path(), target.join(file.file_name())).unwrap();
         }
         let mut damaged = whole.clone();

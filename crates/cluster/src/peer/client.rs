@@ -1,12 +1,6 @@
 //! Connections to the other nodes. They are made when first used, kept, and made again when they break.
 
-use std::{
-    collections::BTreeMap,
-    error::Error as _,
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, error::Error as _, io, sync::Arc, time::Duration};
 
 use api::v1::{self, peer_client::PeerClient};
 use bytes::Bytes;
@@ -151,19 +145,28 @@ impl Peers {
     ) -> Result<SnapshotFile, CallError> {
         let mut client = self.bulk(node)?;
         let fetch = async {
-            let mut parts = client.fetch_snapshot(v1::PeerFetchSnapshotRequest { covers }).await?.into_inner();
-            let first = parts.message().await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            let mut parts =
+                client.fetch_snapshot(v1::PeerFetchSnapshotRequest { covers }).await?.into_inner();
+            let first =
+                parts.message().await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
             let mut incoming = folder.receive(wire::read_head(first)?.head)?;
             while let Some(part) = parts.message().await? {
                 incoming.push(&wire::read_frame(part)?)?;
             }
             Ok::<_, CallError>(blocking(move || incoming.finish()).await?)
         };
-        tokio::time::timeout(FETCH_TIMEOUT, fetch).await.map_err(|elapsed| CallError::NoAnswer(elapsed.into()))?
+        tokio::time::timeout(FETCH_TIMEOUT, fetch)
+            .await
+            .map_err(|elapsed| CallError::NoAnswer(elapsed.into()))?
     }
 }
 
-fn endpoint(address: &str, settings: &Settings, keys: &Keys, node: NodeId) -> Result<Endpoint, tonic::transport::Error> {
+fn endpoint(
+    address: &str,
+    settings: &Settings,
+    keys: &Keys,
+    node: NodeId,
+) -> Result<Endpoint, tonic::transport::Error> {
     Ok(Endpoint::from_shared(format!("https://{address}"))?
         .tls_config(keys.client(node))?
         .connect_timeout(settings.timing.election_min)
@@ -176,7 +179,9 @@ fn endpoint(address: &str, settings: &Settings, keys: &Keys, node: NodeId) -> Re
 }
 
 fn client(channel: &Channel) -> PeerClient<Channel> {
-    PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES)
+    PeerClient::new(channel.clone())
+        .max_decoding_message_size(MESSAGE_BYTES)
+        .max_encoding_message_size(MESSAGE_BYTES)
 }
 
 /// Puts a deadline on a call. What was not answered by then may still be acted on.

@@ -11,7 +11,6 @@ pub(crate) use network::Network;
 pub(crate) use service::{Service, serve};
 pub(crate) use tls::Keys;
 
-
 /// Longest message either side takes: an append carries at most 2 MiB of entries, or one entry, and a frame of a
 /// snapshot at most 3 MiB.
 const MESSAGE_BYTES: usize = 8 * 1024 * 1024;

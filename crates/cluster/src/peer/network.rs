@@ -17,8 +17,8 @@ use openraft::{
     impls::BasicNode,
     network::{RPCOption, RPCTypes},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use tokio::sync::mpsc;
@@ -98,7 +98,8 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let mut answers = self.stream_append(Box::pin(stream::once(async { request })), option).await?;
-        let answer = answers.next().await.unwrap_or_else(|| Err(Unreachable::from_string("no answer").into()))?;
+        let answer =
+            answers.next().await.unwrap_or_else(|| Err(Unreachable::from_string("no answer").into()))?;
         Ok(answer.into())
     }
 
@@ -106,7 +107,10 @@ impl RaftNetworkV2<Types> for Client {
         &'s mut self,
         requests: Requests,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
     where
         Requests: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
     {
@@ -205,13 +209,20 @@ async fn next_answer(
 
 /// Reads a snapshot file on a thread of its own and checks every frame; on damage it sends no more, and the receiver
 /// finds the snapshot incomplete.
-pub(super) fn read_ahead(file: SnapshotFile, vote: Option<Vote>) -> mpsc::Receiver<api::v1::PeerSnapshotPart> {
+pub(super) fn read_ahead(
+    file: SnapshotFile,
+    vote: Option<Vote>,
+) -> mpsc::Receiver<api::v1::PeerSnapshotPart> {
     let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
     tokio::task::spawn_blocking(move || {
         let read = || -> io::Result<()> {
             for (number, frame) in file.frames()?.enumerate() {
                 let frame = frame?;
-                let part = if number == 0 { wire::write_head(vote.as_ref(), &frame) } else { wire::write_frame(&frame) };
+                let part = if number == 0 {
+                    wire::write_head(vote.as_ref(), &frame)
+                } else {
+                    wire::write_frame(&frame)
+                };
                 if sender.blocking_send(part).is_err() {
                     break;
                 }

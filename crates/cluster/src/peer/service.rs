@@ -83,7 +83,8 @@ pub(crate) fn serve(
 
 impl Service {
     fn snapshot_that_covers(&self, index: u64) -> Option<SnapshotFile> {
-        let reaches = |file: &SnapshotFile| file.head().position.applied.is_some_and(|(_, last)| last >= index);
+        let reaches =
+            |file: &SnapshotFile| file.head().position.applied.is_some_and(|(_, last)| last >= index);
         self.snapshots.current().filter(reaches)
     }
 }
@@ -131,11 +132,15 @@ impl Peer for Service {
             Some(request)
         });
         let requests = requests.take_until(self.shutdown.clone().cancelled_owned());
-        let results = self.raft.stream_append(requests).map(|result| result.map(wire::write_appended).map_err(stopped));
+        let results =
+            self.raft.stream_append(requests).map(|result| result.map(wire::write_appended).map_err(stopped));
         Ok(Response::new(Box::pin(results)))
     }
 
-    async fn vote(&self, request: Request<v1::PeerVoteRequest>) -> Result<Response<v1::PeerVoteResponse>, Status> {
+    async fn vote(
+        &self,
+        request: Request<v1::PeerVoteRequest>,
+    ) -> Result<Response<v1::PeerVoteResponse>, Status> {
         let certificates = request.peer_certs();
         let message = request.into_inner();
         let pre_vote = message.pre_vote;
@@ -217,7 +222,11 @@ impl Peer for Service {
         _request: Request<v1::PeerDescribeRequest>,
     ) -> Result<Response<v1::PeerDescribeResponse>, Status> {
         let initialised = self.raft.is_initialized().await.map_err(stopped)?;
-        Ok(Response::new(v1::PeerDescribeResponse { node: self.node.0, initialised, storage: self.storage.clone() }))
+        Ok(Response::new(v1::PeerDescribeResponse {
+            node: self.node.0,
+            initialised,
+            storage: self.storage.clone(),
+        }))
     }
 
     async fn fetch_snapshot(
@@ -229,7 +238,8 @@ impl Peer for Service {
             Some(newest) => Some(newest),
             None => {
                 self.raft.trigger().snapshot().await.map_err(stopped)?;
-                let made = |metrics: &RaftMetrics<Types>| metrics.snapshot.is_some_and(|id| id.index >= covers);
+                let made =
+                    |metrics: &RaftMetrics<Types>| metrics.snapshot.is_some_and(|id| id.index >= covers);
                 // When it is not made in time, the answer below says so.
                 drop(self.raft.wait(Some(self.timeout)).metrics(made, "a snapshot for a peer").await);
                 self.snapshot_that_covers(covers)

@@ -9,8 +9,8 @@ use aws_lc_rs::{
 };
 use model::name::NodeId;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ED25519,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ED25519,
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
@@ -33,7 +33,10 @@ impl Keys {
         Self::try_derive(root_key, node).map_err(StartError::Keys)
     }
 
-    fn try_derive(root_key: &[u8; 32], node: NodeId) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    fn try_derive(
+        root_key: &[u8; 32],
+        node: NodeId,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let authority_key = authority_key(root_key)?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -48,7 +51,8 @@ impl Keys {
         let mut leaf = CertificateParams::new(vec![host_name(node)])?;
         leaf.distinguished_name = named(&host_name(node));
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        leaf.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         leaf.use_authority_key_identifier_extension = true;
         let certificate = leaf.signed_by(&leaf_key, &issuer)?;
         Ok(Self {
@@ -124,7 +128,10 @@ mod tests {
         let key = authority_key(&root).unwrap();
         let issuer = Issuer::new(CertificateParams::default(), key);
         let leaf_key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        let leaf = CertificateParams::new(vec![host_name(NodeId(1))]).unwrap().signed_by(&leaf_key, &issuer).unwrap();
+        let leaf = CertificateParams::new(vec![host_name(NodeId(1))])
+            .unwrap()
+            .signed_by(&leaf_key, &issuer)
+            .unwrap();
         let presented = Some(Arc::new(vec![leaf.der().clone()]));
         assert!(belongs_to(presented.clone(), NodeId(1)));
         assert!(!belongs_to(presented, NodeId(11)));

@@ -125,7 +125,9 @@ pub(super) fn write_transfer(request: &TransferLeaderRequest<Types>) -> v1::Peer
     }
 }
 
-pub(super) fn read_transfer(message: v1::PeerTransferLeaderRequest) -> io::Result<TransferLeaderRequest<Types>> {
+pub(super) fn read_transfer(
+    message: v1::PeerTransferLeaderRequest,
+) -> io::Result<TransferLeaderRequest<Types>> {
     Ok(TransferLeaderRequest::new(read_ballot(message.from)?, message.to, message.last.map(read_id)))
 }
 

@@ -30,7 +30,8 @@ fn target() -> v1::Target {
     v1::Target {
         name: "db".into(),
         provider: "postgres".into(),
-        params: [("host".to_owned(), "localhost".to_owned()), ("user".to_owned(), "admin".to_owned())].into(),
+        params: [("host".to_owned(), "localhost".to_owned()), ("admin_user".to_owned(), "admin".to_owned())]
+            .into(),
         admin_password: CANARY.into(),
         break_glass_roles: vec!["readers".into()],
         ..Default::default()

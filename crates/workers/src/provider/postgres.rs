@@ -1,5 +1,5 @@
-//! PostgreSQL, tested with version 15. Passwords reach the server as SCRAM-SHA-256 verifiers computed here, so none travels in
-//! SQL text; a login is proven by logging in; sessions are cut with `pg_terminate_backend`.
+//! PostgreSQL, tested with version 15. Passwords reach the server as SCRAM-SHA-256 verifiers computed here, so none
+//! travels in SQL text; a login is proven by logging in; sessions are cut with `pg_terminate_backend`.
 //!
 //! What the administrative user needs is in docs/guides/postgres.md; [`Provider::preflight`] names what is missing.
 

@@ -1,14 +1,12 @@
 //! Nodes in one process, over real loopback connections and real files.
 
-#![allow(dead_code)]
-
 use std::{
     collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use cluster::{Cluster, ProposeError, Progress, Retention, Settings, StartError, Timing};
+use cluster::{Cluster, Progress, ProposeError, Retention, Settings, StartError, Timing};
 use model::{
     State,
     command::{Command, PutIdentity},
@@ -78,7 +76,8 @@ impl Nodes {
             Some(listener) => listener,
             None => TcpListener::bind(&self.addresses[&node]).await.unwrap(),
         };
-        let started = Cluster::start(self.settings(node), listener, root_key, CancellationToken::new()).await?;
+        let started =
+            Cluster::start(self.settings(node), listener, root_key, CancellationToken::new()).await?;
         self.running.insert(node, started);
         Ok(())
     }

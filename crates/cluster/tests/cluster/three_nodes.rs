@@ -1,9 +1,7 @@
 //! Three nodes over loopback: elect, propose and read anywhere, lose the leader, restart, catch up.
 
-mod common;
-
+use crate::nodes::{Nodes, commit, has, put, until};
 use cluster::Retention;
-use common::{Nodes, commit, has, put, until};
 use futures::future::join_all;
 use model::name::NodeId;
 
@@ -14,7 +12,7 @@ async fn any_node_takes_proposals_and_linearizable_reads() {
         let name = format!("from-{}", id.0);
         commit(node, &name).await;
         for reader in nodes.running.values() {
-            assert!(has(&*reader.read().await.unwrap(), &name), "{name} is acknowledged and must be read");
+            assert!(has(&reader.read().await.unwrap(), &name), "{name} is acknowledged and must be read");
         }
     }
     nodes.settled().await;
@@ -119,7 +117,7 @@ async fn one_node_alone_is_a_quorum_of_one() {
     assert!(status.is_leader && status.voters.len() == 1, "{status:?}");
     nodes.stop_all().await;
     nodes.start(NodeId(1)).await;
-    assert!(has(&*nodes.any().read().await.unwrap(), "alone"));
+    assert!(has(&nodes.any().read().await.unwrap(), "alone"));
     nodes.stop_all().await;
 }
 

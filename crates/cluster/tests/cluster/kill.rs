@@ -1,7 +1,5 @@
 //! A node is killed again and again, mid-write; everything it acknowledged is there when it comes back.
 
-mod common;
-
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
@@ -10,8 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::nodes::{ROOT_KEY, commit, has};
 use cluster::{Cluster, Retention, Settings, Timing};
-use common::{ROOT_KEY, commit, has};
 use futures::{StreamExt as _, stream};
 use model::name::NodeId;
 use tokio::net::TcpListener;
@@ -56,7 +54,7 @@ async fn killed() {
 
 fn spawn(data: &Path, round: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "killed", "--nocapture"])
+        .args(["--exact", "kill::killed", "--nocapture"])
         .env(DATA, data)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())

@@ -1,11 +1,9 @@
 //! Who is let in on the peer port, who may form a cluster, and how a damaged node is helped.
 
-mod common;
-
 use std::{fs, time::Duration};
 
+use crate::nodes::{Nodes, PATIENCE, ROOT_KEY, commit, has, put};
 use cluster::{ProposeError, Retention, StartError};
-use common::{Nodes, PATIENCE, ROOT_KEY, commit, has, put};
 use model::name::NodeId;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

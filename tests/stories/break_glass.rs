@@ -1,0 +1,170 @@
+//! Break-glass ends by itself: whatever happens to the leader, and even while the whole cluster is down.
+
+use client::{Client, v1};
+use harness::eventually;
+use secrecy::SecretString;
+
+use super::stage::{GROUP, Login, ROLES, Setup, Stage, TARGET, WITHIN, alive, alternating_users};
+
+/// Long enough for a slow machine to log in before it is over, short enough to wait for.
+const DURATION_MS: u64 = 15_000;
+
+#[tokio::test]
+async fn a_grant_ends_at_its_expiry_although_the_leader_is_killed() {
+    let mut stage = stage().await;
+    let people = People::of(&stage).await;
+    let (id, login) = people.granted(&stage).await;
+    assert!(login.works(&stage.postgres).await);
+    let session = login.session(&stage.postgres).await;
+    let member: bool = session
+        .query_one(&format!("SELECT pg_has_role(current_user, '{GROUP}', 'MEMBER')"), &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert!(member, "the temporary role is a member of `{GROUP}`");
+    assert_eq!(code(people.alice.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await), "already_revealed");
+
+    let leader = stage.cluster.leader().await;
+    stage.cluster.kill_node(leader);
+    let over = ended(&stage, &people.bob, &id).await;
+    assert_eq!(over.end_reason, "expired");
+    assert!(over.refused_ms >= over.expires_ms, "the refusal was proven after the end");
+    assert!(!alive(&session).await, "its session was cut");
+    assert!(!login.works(&stage.postgres).await);
+    assert_eq!(stage.postgres.roles().await, ROLES, "the temporary role is gone");
+
+    let told = stage.events().await;
+    let ends: Vec<_> = told.iter().filter(|event| event.grant == id).collect();
+    assert_eq!(ends.len(), 1, "its end was published once");
+    assert_eq!((ends[0].kind(), ends[0].reason_code.as_str()), (v1::EventKind::GrantEnded, "break-glass-ended"));
+
+    let review = |note: &str| v1::ReviewGrantRequest { id: id.clone(), note: note.into() };
+    assert_eq!(code(people.alice_approving.review_grant(review("fine")).await), "own_grant");
+    people.bob.review_grant(review("statements match the ticket")).await.unwrap();
+    assert_eq!(grant(&people.bob, &id).await.stage, "reviewed");
+}
+
+#[tokio::test]
+async fn a_grant_is_refused_by_the_target_while_the_whole_cluster_is_down_and_removed_when_it_is_back() {
+    let mut stage = stage().await;
+    let people = People::of(&stage).await;
+    let (id, login) = people.granted(&stage).await;
+    let session = login.session(&stage.postgres).await;
+    for node in stage.cluster.running() {
+        stage.cluster.kill_node(node);
+    }
+
+    eventually("the target itself to refuse the login", WITHIN, async || !login.works(&stage.postgres).await).await;
+    assert!(stage.postgres.roles().await.contains(&login.username), "nobody was there to remove the role");
+    assert!(alive(&session).await, "VALID UNTIL refuses logins and cuts no session");
+
+    for node in 1..=3 {
+        stage.cluster.start_node(node);
+    }
+    stage.cluster.leader().await;
+    let over = ended(&stage, &people.bob, &id).await;
+    assert_eq!(over.end_reason, "expired");
+    assert!(!alive(&session).await);
+    assert_eq!(stage.postgres.roles().await, ROLES);
+}
+
+#[tokio::test]
+async fn a_grant_can_be_denied_ended_and_never_approved_by_its_requester() {
+    let stage = stage().await;
+    let people = People::of(&stage).await;
+    let approve = |id: &str| v1::ApproveGrantRequest { id: id.into() };
+
+    let denied = people.request(&stage).await;
+    assert_eq!(code(people.alice.approve_grant(approve(&denied)).await), "permission_denied", "an operator");
+    assert_eq!(code(people.alice_approving.approve_grant(approve(&denied)).await), "own_grant", "the same person");
+    people.bob.deny_grant(v1::DenyGrantRequest { id: denied.clone(), reason: "not needed".into() }).await.unwrap();
+    assert_eq!(code(people.bob.approve_grant(approve(&denied)).await), "wrong_stage");
+
+    let (id, login) = people.granted(&stage).await;
+    let session = login.session(&stage.postgres).await;
+    assert_eq!(code(people.bob.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await), "permission_denied");
+    people.alice.end_grant(v1::EndGrantRequest { id: id.clone(), reason: "done".into() }).await.unwrap();
+    let over = ended(&stage, &people.bob, &id).await;
+    assert_eq!(over.end_reason, "ended");
+    assert!(over.ended_ms < over.expires_ms && !alive(&session).await && !login.works(&stage.postgres).await);
+
+    let too_long = v1::RequestGrantRequest { duration_ms: 4 * 3_600_000 + 1, ..wanted() };
+    assert_eq!(code(people.alice.request_grant(too_long).await), "duration_out_of_bounds");
+    let superuser = v1::RequestGrantRequest { role: "postgres".into(), ..wanted() };
+    assert_eq!(code(people.alice.request_grant(superuser).await), "role_not_allowed");
+}
+
+/// Who takes part.
+struct People {
+    /// Asks.
+    alice: Client,
+    /// The same person with another token, which could approve others.
+    alice_approving: Client,
+    /// Decides and reviews.
+    bob: Client,
+}
+
+impl People {
+    async fn of(stage: &Stage) -> Self {
+        let client = async |name: &str, principal: &str, role: &str| {
+            let token: SecretString = stage.cluster.token(name, principal, role).await;
+            stage.cluster.client(token)
+        };
+        Self {
+            alice: client("alice", "alice", "operator").await,
+            alice_approving: client("alice-approver", "alice", "approver").await,
+            bob: client("bob", "bob", "approver").await,
+        }
+    }
+
+    async fn request(&self, _stage: &Stage) -> String {
+        self.alice.request_grant(wanted()).await.unwrap().id
+    }
+
+    /// A grant in force, and the login it gives.
+    async fn granted(&self, stage: &Stage) -> (String, Login) {
+        let id = self.request(stage).await;
+        self.bob.approve_grant(v1::ApproveGrantRequest { id: id.clone() }).await.unwrap();
+        eventually("the grant to be active", WITHIN, async || {
+            let grant = grant(&self.bob, &id).await;
+            if grant.stage == "active" { Ok(()) } else { Err(format!("{grant:?}")) }
+        })
+        .await;
+        let secret = self.alice.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await.unwrap();
+        (id, Login { version: 0, username: secret.username, password: secret.password })
+    }
+}
+
+async fn stage() -> Stage {
+    Stage::start(Setup::default(), &alternating_users(), v1::RotationPolicy::default()).await
+}
+
+fn wanted() -> v1::RequestGrantRequest {
+    v1::RequestGrantRequest {
+        target: TARGET.into(),
+        role: GROUP.into(),
+        duration_ms: DURATION_MS,
+        ticket: "INC-4711".into(),
+        reason: "orders are stuck".into(),
+    }
+}
+
+async fn grant(client: &Client, id: &str) -> v1::Grant {
+    client.get_grant(v1::GetGrantRequest { id: id.into() }).await.unwrap().grant.unwrap()
+}
+
+/// The grant, once its end is proven and it waits for a review.
+async fn ended(stage: &Stage, client: &Client, id: &str) -> v1::Grant {
+    eventually("the grant to be over", WITHIN, async || {
+        let request = || v1::GetGrantRequest { id: id.into() };
+        let grant = stage.asked("the grant", async || client.get_grant(request()).await).await.grant.unwrap();
+        if grant.stage == "awaiting-review" { Ok(grant) } else { Err(format!("{grant:?}")) }
+    })
+    .await
+}
+
+/// The code with which a call was refused.
+fn code<T: std::fmt::Debug>(answer: Result<T, client::Error>) -> String {
+    let error = answer.expect_err("it must be refused");
+    error.refused().unwrap_or_else(|| panic!("not refused: {error:?}")).code.clone()
+}

@@ -1,0 +1,167 @@
+//! No secret is found where none may be: in no log, no data file, no audit record, no output but the one reveal, and
+//! in nothing that PostgreSQL was told.
+
+use client::v1;
+use harness::{
+    canary::{self, Canary, Sighting},
+    eventually,
+};
+use secrecy::ExposeSecret;
+
+use super::stage::{CREDENTIAL, GROUP, ROTATOR_PASSWORD, Setup, Stage, TARGET, WITHIN, alternating_users};
+
+/// How many of the canaries were set at PostgreSQL by the test itself: the first ones.
+const OWN: usize = 2;
+const ADOPTED: &str = "adopted-canary-4f1c9b27";
+
+#[tokio::test]
+async fn no_secret_is_found_anywhere_but_in_the_one_reveal() {
+    let stage = Stage::bare(Setup { moto: true, ..Setup::default() }).await;
+    let mut canaries = vec![
+        Canary::new("the admin password of the target", ROTATOR_PASSWORD),
+        Canary::new("the adopted password", ADOPTED),
+    ];
+    adopt(&stage).await;
+    for round in 1..=2 {
+        stage.rotate().await;
+        canaries.push(Canary::new(&format!("the password of round {round}"), stage.secret().await.password));
+    }
+    let grant = break_glass(&stage, &mut canaries).await;
+    refusals(&stage).await;
+    for name in ["auditor-1", "operator-1"] {
+        let role = name.split('-').next().unwrap_or_default();
+        let token = stage.cluster.token(name, name, role).await;
+        canaries.push(Canary::new(name, token.expose_secret().rsplit('.').next().unwrap_or_default()));
+    }
+
+    let mut found = outputs(&stage, &canaries, &grant);
+    found.extend(audit(&stage, &canaries).await);
+    found.extend(canary::search(&canaries, stage.cluster.folder()).unwrap());
+    // What this test itself has told PostgreSQL in plain SQL is not looked for there.
+    let postgres_log = std::fs::read(stage.postgres.folder().join("postgres.stderr")).unwrap();
+    found.extend(canaries[OWN..].iter().flat_map(|canary| canary.find("PostgreSQL's log", &postgres_log)));
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[tokio::test]
+async fn the_files_of_keys_and_tokens_are_the_only_ones_that_hold_them() {
+    let stage = Stage::bare(Setup::default()).await;
+    let token = stage.cluster.admin_token();
+    let root_key = std::fs::read_to_string(stage.cluster.folder().join("root.key")).unwrap();
+    let canaries = [
+        Canary::new("the admin token", token.expose_secret().rsplit('.').next().unwrap_or_default()),
+        Canary::new("the root key", root_key.trim()),
+    ];
+    let mut places: Vec<String> =
+        canary::search(&canaries, stage.cluster.folder()).unwrap().into_iter().map(|found| found.place).collect();
+    places.dedup();
+    let names: Vec<&str> = places.iter().filter_map(|place| place.rsplit('/').next()).collect();
+    assert!(names.iter().all(|name| ["admin.token", "root.key"].contains(name)), "{places:?}");
+    assert_eq!(names.len(), 2, "each is found in its own file: {places:?}");
+}
+
+/// Declares the credential with the value in use today, and sets that value at the server.
+async fn adopt(stage: &Stage) {
+    let sql = format!("ALTER ROLE app_a PASSWORD '{ADOPTED}'");
+    stage.postgres.admin().await.batch_execute(&sql).await.unwrap();
+    let mut credential = super::stage::credential(&alternating_users());
+    credential.adopt_password = ADOPTED.into();
+    credential.stores = vec![v1::Placement { store: "aws".into(), path: super::stage::AWS_PATH.into() }];
+    let resources = vec![
+        super::stage::identity().into(),
+        stage.target(ROTATOR_PASSWORD).into(),
+        super::stage::aws_store(stage.moto()).into(),
+        credential.into(),
+        super::stage::schedule(v1::RotationPolicy::default()).into(),
+    ];
+    stage.apply(resources).await;
+    assert_eq!(stage.secret().await.password, ADOPTED);
+}
+
+/// A grant in force, whose secret the command line has shown to the requester; answers its id.
+async fn break_glass(stage: &Stage, canaries: &mut Vec<Canary>) -> String {
+    let token = stage.cluster.token("alice", "alice", "operator").await;
+    let alice = stage.cluster.client(token.clone());
+    let request = v1::RequestGrantRequest {
+        target: TARGET.into(),
+        role: GROUP.into(),
+        duration_ms: 600_000,
+        ticket: "INC-1".into(),
+        reason: "canaries".into(),
+    };
+    let id = alice.request_grant(request).await.unwrap().id;
+    stage.client.approve_grant(v1::ApproveGrantRequest { id: id.clone() }).await.unwrap();
+    eventually("the grant to be active", WITHIN, async || {
+        let grant = alice.get_grant(v1::GetGrantRequest { id: id.clone() }).await.unwrap().grant.unwrap();
+        if grant.stage == "active" { Ok(()) } else { Err(format!("{grant:?}")) }
+    })
+    .await;
+    let token_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token_file.path(), token.expose_secret()).unwrap();
+    let output = stage.cluster.cli_as(token_file.path(), ["breakglass", "reveal", &id, "-o", "json"]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let password = answer["password"].as_str().expect("the reveal shows the password").to_owned();
+    let login = super::stage::Login {
+        version: 0,
+        username: answer["username"].as_str().unwrap_or_default().to_owned(),
+        password: password.clone(),
+    };
+    assert!(login.works(&stage.postgres).await);
+    canaries.push(Canary::new("the password of the grant", password));
+    id
+}
+
+/// Calls that fail in ways that could tempt someone to print what was given.
+async fn refusals(stage: &Stage) {
+    let mut twice = super::stage::credential(&alternating_users());
+    twice.adopt_password = ADOPTED.into();
+    let request = v1::ApplyRequest { resources: vec![twice.into()], dry_run: false };
+    stage.client.apply(request).await.expect_err("a value is adopted once");
+    let mut nowhere = stage.target(ROTATOR_PASSWORD);
+    nowhere.params.insert("no_such_parameter".into(), "x".into());
+    let request = v1::ApplyRequest { resources: vec![nowhere.into()], dry_run: false };
+    stage.client.apply(request).await.expect_err("an unknown parameter");
+}
+
+/// Everything that the command line can print of the state, searched.
+fn outputs(stage: &Stage, canaries: &[Canary], grant: &str) -> Vec<Sighting> {
+    let commands: Vec<Vec<&str>> = vec![
+        vec!["status"],
+        vec!["cluster", "status"],
+        vec!["identity", "list"],
+        vec!["target", "get", TARGET],
+        vec!["store", "get", "aws"],
+        vec!["credential", "get", CREDENTIAL],
+        vec!["schedule", "get", CREDENTIAL],
+        vec!["rotation", "list"],
+        vec!["rotation", "get", "rot-1"],
+        vec!["breakglass", "get", grant],
+        vec!["breakglass", "list"],
+        vec!["token", "list"],
+        vec!["audit", "list"],
+        vec!["audit", "verify"],
+    ];
+    let mut found = Vec::new();
+    for command in commands {
+        for format in ["table", "json", "yaml"] {
+            let output = stage.cluster.cli(command.iter().copied().chain(["-o", format]));
+            let place = format!("revolve {} -o {format}", command.join(" "));
+            let usable = matches!(output.status.code(), Some(0 | 2));
+            assert!(usable, "{place}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(!output.stdout.is_empty(), "{place} prints something");
+            for canary in canaries {
+                found.extend(canary.find(&place, &output.stdout));
+                found.extend(canary.find(&place, &output.stderr));
+            }
+        }
+    }
+    found
+}
+
+async fn audit(stage: &Stage, canaries: &[Canary]) -> Vec<Sighting> {
+    let records = stage.audit("").await;
+    assert!(records.len() > 20, "there is something to search");
+    let texts: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
+    texts.iter().flat_map(|text| canaries.iter().flat_map(|canary| canary.find("an audit record", text))).collect()
+}
