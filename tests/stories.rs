@@ -11,6 +11,7 @@ mod stories {
     mod no_leaks;
     mod on_time;
     mod provider_postgres;
+    mod readme;
     mod revocation;
     mod stage;
     mod store_aws;

@@ -114,10 +114,10 @@ async fn break_glass(stage: &Stage, canaries: &mut Vec<Canary>) -> String {
 
 /// Calls that fail in ways that could tempt someone to print what was given.
 async fn refusals(stage: &Stage) {
-    let mut twice = super::stage::credential(&alternating_users());
-    twice.adopt_password = ADOPTED.into();
-    let request = v1::ApplyRequest { resources: vec![twice.into()], dry_run: false };
-    stage.client.apply(request).await.expect_err("a value is adopted once");
+    let mut other = super::stage::credential(&super::stage::single_user());
+    other.adopt_password = ADOPTED.into();
+    let request = v1::ApplyRequest { resources: vec![other.into()], dry_run: false };
+    stage.client.apply(request).await.expect_err("the strategy of a credential cannot be changed");
     let mut nowhere = stage.target(ROTATOR_PASSWORD);
     nowhere.params.insert("no_such_parameter".into(), "x".into());
     let request = v1::ApplyRequest { resources: vec![nowhere.into()], dry_run: false };

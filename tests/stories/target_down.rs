@@ -8,9 +8,6 @@ use super::stage::{
     ROTATOR, ROTATOR_PASSWORD, Setup, Stage, WITHIN, Witness, alternating_users, single_user, told,
 };
 
-/// Failures after which waits are seconds long: enough to see that a new leader does not start over.
-const FAILURES: u32 = 3;
-
 #[tokio::test]
 async fn a_target_that_is_down_is_tried_with_growing_waits_across_a_change_of_leader_until_it_is_back() {
     let mut stage = Stage::start(Setup::default(), &single_user(), v1::RotationPolicy::default()).await;
@@ -25,7 +22,8 @@ async fn a_target_that_is_down_is_tried_with_growing_waits_across_a_change_of_le
         }
     };
     let first = stage.seen(&id, "a failed attempt", backing_off(1)).await;
-    let before = stage.seen(&id, "several failed attempts", backing_off(FAILURES)).await;
+    // Two more: each wait is double the one before, more than jitter can hide.
+    let before = stage.seen(&id, "more failed attempts", backing_off(first.failed_attempts + 2)).await;
     let (short, long) = (wait_ms(&first), wait_ms(&before));
     assert!(long > short, "waits grow: {short} ms, then {long} ms");
     let failing = stage.status().await.failing;

@@ -127,7 +127,11 @@ impl Settings {
             insecure_plaintext: flags.insecure_plaintext,
             format: format.unwrap_or_default(),
             token: token_source(flags, file.token_file),
-            cacert: flags.cacert.clone().or_else(|| variable("REVOLVE_CACERT").map(Into::into)).or(file.cacert),
+            cacert: flags
+                .cacert
+                .clone()
+                .or_else(|| variable("REVOLVE_CACERT").map(Into::into))
+                .or(file.cacert),
         })
     }
 

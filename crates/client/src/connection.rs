@@ -21,7 +21,8 @@ use crate::{
     Error, Options, OptionsError, ReceiptStage,
     subscriber::{SubscribeOptions, Subscriber},
     v1::{
-        AcknowledgeRequest, RevisionRange, WatchRequest, WatchResponse, feed_service_client::FeedServiceClient,
+        AcknowledgeRequest, RevisionRange, WatchRequest, WatchResponse,
+        feed_service_client::FeedServiceClient,
     },
 };
 
@@ -100,11 +101,8 @@ impl Client {
     ) -> Result<u64, Error> {
         let ranges =
             ranges.into_iter().map(|range| RevisionRange { first: *range.start(), last: *range.end() });
-        let request = AcknowledgeRequest {
-            stage: stage.into(),
-            ranges: ranges.collect(),
-            detail: detail.to_owned(),
-        };
+        let request =
+            AcknowledgeRequest { stage: stage.into(), ranges: ranges.collect(), detail: detail.to_owned() };
         let answer = self
             .call(Effect::Idempotent, request, |channel, request| async move {
                 FeedServiceClient::new(channel).acknowledge(request).await

@@ -181,7 +181,8 @@ mod tests {
     #[test]
     fn a_refusal_keeps_code_message_and_remedy() {
         let error = Error::from_status("a", &status(Code::FailedPrecondition, "owner_required"));
-        let refused = Refused { code: "owner_required".into(), message: "no".into(), remedy: "do this".into() };
+        let refused =
+            Refused { code: "owner_required".into(), message: "no".into(), remedy: "do this".into() };
         assert!(matches!(error, Error::Refused(found) if found == refused));
     }
 

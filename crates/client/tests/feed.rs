@@ -1,5 +1,7 @@
 //! What a subscriber promises when the other side misbehaves, against a hand-made feed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -182,10 +184,7 @@ async fn a_gap_is_asked_for_again_before_anything_behind_it_is_handed_out() {
 
 #[tokio::test]
 async fn a_gap_that_stays_is_an_error() {
-    let feed = Feed::playing([
-        play([event(1, 0), event(5, 4)], End::Stay),
-        play([event(5, 4)], End::Stay),
-    ]);
+    let feed = Feed::playing([play([event(1, 0), event(5, 4)], End::Stay), play([event(5, 4)], End::Stay)]);
     let (events, _, error) = follow(&client([feed.listen().await]), 0).await;
     assert_eq!(events, [1]);
     assert!(matches!(error, Error::Gap { revision: 5, previous: 4, held: 1 }), "{error}");

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    caps,
     name::{GrantId, NodeId, RotationId},
     sealed::Sealed,
     time::{Span, Time},
@@ -70,6 +71,17 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Whether it changes something at a target or in a store.
+    #[must_use]
+    pub const fn is_lasting(self) -> bool {
+        match self {
+            Self::Install | Self::Publish | Self::Retire | Self::Sever | Self::Rollback | Self::Remove => true,
+            Self::Prepare | Self::Probe | Self::Verify | Self::ProveRefused => false,
+        }
+    }
+}
+
 /// One attempt of one step, begun and not yet finished.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -88,12 +100,59 @@ pub struct Attempt {
 /// How often a step was tried, kept in the model so that a new leader goes on and does not start over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
-    /// Failed attempts of the present step.
+    /// Attempts of the present step that have come to nothing.
     pub count: u32,
+    /// How many of them the policy counts: not those that never reached the target or whose outcome is unknown.
+    pub spent: u32,
     /// Not to be tried before this instant.
     pub not_before: Time,
     /// Why the last attempt failed.
     pub last: Option<Failure>,
+    /// An attempt that was called off and may still be at work; `not_before` is its deadline, and a `Finish` of it
+    /// ends the wait.
+    pub called_off: Option<u64>,
+}
+
+impl Retry {
+    /// A new start that waits for `attempt`, if it was called off while it changed something.
+    pub(crate) fn after_calling_off(attempt: Option<Attempt>) -> Self {
+        attempt.filter(|attempt| attempt.step.is_lasting()).map_or_else(Self::default, |attempt| Self {
+            not_before: attempt.deadline,
+            called_off: Some(attempt.fence),
+            ..Self::default()
+        })
+    }
+
+    /// A new start that waits for `after`.
+    pub(crate) fn anew(now: Time, after: Span) -> Self {
+        Self { not_before: now.plus(after.min(caps::RETRY_MAX)), ..Self::default() }
+    }
+
+    /// One more attempt has failed.
+    pub(crate) fn failed(&self, failure: &Failure, now: Time, after: Span) -> Self {
+        let spent = match failure.class {
+            FailureClass::Unreachable => self.spent,
+            FailureClass::Retryable
+            | FailureClass::RejectedByTarget
+            | FailureClass::WrongCredential
+            | FailureClass::Permanent => self.spent.saturating_add(1),
+        };
+        Self { spent, last: Some(failure.clone()), ..self.undecided(now, after) }
+    }
+
+    /// One more attempt has come to nothing, and nobody is to blame.
+    pub(crate) fn undecided(&self, now: Time, after: Span) -> Self {
+        let not_before = now.plus(after.min(caps::RETRY_MAX));
+        Self { count: self.count.saturating_add(1), not_before, called_off: None, ..self.clone() }
+    }
+
+    /// The wait that lost attempts are given, of whom no worker says how long to wait: none at first, then doubling.
+    pub(crate) fn lost_wait(&self) -> Span {
+        match self.count.checked_sub(1) {
+            None => Span(0),
+            Some(doublings) => Span(caps::LOST_WAIT.0 << doublings.min(16)).min(caps::LOST_WAIT_MAX),
+        }
+    }
 }
 
 /// Why an attempt failed.

@@ -36,6 +36,10 @@ pub const MISFIRE_GRACE: Span = Span::seconds(60);
 pub const ATTEMPT_MAX: Span = Span::minutes(10);
 /// Longest wait between two attempts of a step.
 pub const RETRY_MAX: Span = Span::hours(1);
+/// The wait after an attempt was lost for the second time; it doubles from then on.
+pub const LOST_WAIT: Span = Span(500);
+/// Longest wait after an attempt was lost.
+pub const LOST_WAIT_MAX: Span = Span::minutes(5);
 /// How long after its deadline an attempt may still be finished before it counts as lost.
 pub const ATTEMPT_GRACE: Span = Span::seconds(2);
 /// Longest overlap of two versions.

@@ -148,21 +148,26 @@ impl Receipts {
             end += 1;
         }
         self.above.splice(at..end, [merged]);
-        self.close_up(|_| false);
+        self.close_up(|next, _| Some(next));
         true
     }
 
-    /// Moves the cursor over covered revisions and over those that `not_owed` says may be skipped.
-    pub fn close_up(&mut self, not_owed: impl Fn(u64) -> bool) {
-        loop {
+    /// Moves the cursor over covered revisions and over those between them that are not owed: `first_owed` finds
+    /// the first revision that is, from one up to, not including, another.
+    pub fn close_up(&mut self, first_owed: impl Fn(u64, u64) -> Option<u64>) {
+        while let Some(&(from, to)) = self.above.first() {
             let next = self.upto + 1;
-            match self.above.first() {
-                Some(&(from, to)) if from <= next => {
-                    self.upto = self.upto.max(to);
-                    self.above.remove(0);
+            if from <= next {
+                self.upto = self.upto.max(to);
+                self.above.remove(0);
+                continue;
+            }
+            match first_owed(next, from) {
+                None => self.upto = from - 1,
+                Some(owed) => {
+                    self.upto = self.upto.max(owed - 1);
+                    break;
                 }
-                Some(_) if not_owed(next) => self.upto = next,
-                Some(_) | None => break,
             }
         }
     }
@@ -190,10 +195,10 @@ mod tests {
     fn revisions_that_are_not_owed_do_not_hold_the_cursor_back() {
         let mut receipts = Receipts::up_to(0);
         receipts.cover(4, 4);
-        receipts.close_up(|revision| revision != 2);
+        receipts.close_up(|_, _| Some(2));
         assert_eq!(receipts.cursor(), 1, "2 is owed and open");
         receipts.cover(2, 2);
-        receipts.close_up(|revision| revision == 3);
+        receipts.close_up(|_, _| None);
         assert_eq!(receipts.cursor(), 4);
     }
 }

@@ -5,7 +5,8 @@
 //!                    └ outcome unknown → probe → install again, or on with verify
 //! any step → retry → quarantined        any stage before retire → rollback → aborted
 //! ```
-//! A revocation reverses the order ([`Order::RevokeFirst`]): retire, sever and prove, then prepare to publish.
+//! A revocation reverses the order ([`Order::RevokeFirst`]): retire, sever and prove, then prepare to publish. If a
+//! version that was not revoked is still honoured then, the rotation goes on from drain with it.
 
 use serde::{Deserialize, Serialize};
 
@@ -314,9 +315,11 @@ pub fn transition(
         (
             S::Prepare | S::Install | S::Uncertain | S::Verify | S::Publish | S::Drain | S::Quarantined,
             E::AbortRequested,
-        ) if matches!(order, Order::OverlapFirst) && !passed.contains(S::Drain) => {
-            Ok((S::Rollback, passed.with(S::Rollback)))
-        }
+        ) if can_go_back(stage, order, passed) => Ok(if passed.contains(S::Prepare) {
+            (S::Rollback, passed.with(S::Rollback))
+        } else {
+            (S::Aborted, passed)
+        }),
         (S::Quarantined, E::RetryRequested) if passed.contains(S::Rollback) => Ok((S::Rollback, passed)),
         (S::Quarantined, E::RetryRequested) => onward(passed),
         (
@@ -332,8 +335,41 @@ pub fn transition(
             | S::Quarantined
             | S::Uncertain,
             E::Reordered,
-        ) => onward(passed.without(S::Rollback)),
+        ) => onward(if passed.contains(S::Rollback) { turned_again(passed) } else { passed }),
         _ => Err(Illegal),
+    }
+}
+
+/// Whether the old version is untouched yet, so that it can be gone back to.
+fn can_go_back(stage: Stage, order: Order, passed: Passed) -> bool {
+    let ahead = match stage {
+        Stage::Quarantined if passed.contains(Stage::Rollback) => Stage::Rollback,
+        Stage::Quarantined => order.next(passed),
+        Stage::Prepare
+        | Stage::Install
+        | Stage::Uncertain
+        | Stage::Verify
+        | Stage::Publish
+        | Stage::Drain
+        | Stage::Retire
+        | Stage::Sever
+        | Stage::ProveRefused
+        | Stage::Rollback
+        | Stage::Settled
+        | Stage::Aborted => stage,
+    };
+    let gone = matches!(ahead, Stage::Retire | Stage::Sever | Stage::ProveRefused);
+    matches!(order, Order::OverlapFirst) && !gone
+}
+
+/// The way back is given up and nobody knows how far it has come: the install is in doubt, and what follows it is
+/// done again.
+const fn turned_again(passed: Passed) -> Passed {
+    let passed = passed.without(Stage::Rollback).without(Stage::Verify).without(Stage::Publish);
+    if passed.contains(Stage::Prepare) {
+        passed.without(Stage::Install).with(Stage::Uncertain)
+    } else {
+        passed
     }
 }
 

@@ -46,6 +46,13 @@ impl Schedule {
         }
         self.next.map(|next| next.plus(crate::timing::jitter(self.name.as_str(), self.jitter)))
     }
+
+    /// The nominal instant whose rotation starts next after `now`; never one that was acted on already.
+    pub(crate) fn next_after(&self, now: Time) -> Option<Time> {
+        let moved = crate::timing::jitter(self.name.as_str(), self.jitter);
+        let nominal = Time(now.0.saturating_sub(moved.0));
+        self.timing.next_after(self.last.map_or(nominal, |last| nominal.max(last)))
+    }
 }
 
 /// What to do with due instants that passed while nobody could act on them.

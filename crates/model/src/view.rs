@@ -130,6 +130,21 @@ impl State {
         })
     }
 
+    /// The required consumers that have not settled the news of `rotation`'s new version, whether or not its event
+    /// is still kept. Empty before there is such an event.
+    pub fn awaited_by<'a>(&'a self, rotation: &'a Rotation) -> impl Iterator<Item = &'a Consumer> {
+        let target = self.credentials.get(&rotation.credential).map(|row| &row.target);
+        let news = rotation.published_revision.zip(target);
+        self.consumers.values().filter(move |consumer| {
+            consumer.required
+                && news.is_some_and(|(revision, target)| {
+                    revision > consumer.since
+                        && consumer.subscription.covers_credential(&rotation.credential, target)
+                        && !consumer.has_settled(revision)
+                })
+        })
+    }
+
     /// Whether every required consumer has settled every event of `revocation`.
     #[must_use]
     pub fn is_acked(&self, revocation: &Revocation) -> bool {

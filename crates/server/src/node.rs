@@ -24,6 +24,9 @@ use crate::{
 const PEER_TLS: &str = "peer-tls";
 /// How often an idle connection is asked whether it is alive, and how long the answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Most HTTP/2 streams of one connection, and most calls of one connection that are answered at once.
+const STREAMS: u32 = 1_024;
+const CALLS_PER_CONNECTION: usize = 256;
 /// How long calls under way may take to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long to wait before a node tells the cluster again where it is.
@@ -141,7 +144,8 @@ impl Server {
         let mut settings = cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
         settings.timing = config.timing.into();
         let peer_key = root.derive(PEER_TLS);
-        let cluster = Cluster::start(settings, listeners.peer, &peer_key, shutdown.clone()).await?;
+        // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
+        let cluster = Cluster::start(settings, listeners.peer, &peer_key, CancellationToken::new()).await?;
 
         let node = NodeId(config.node);
         let shared = Arc::new(Shared { node, config, cluster, keys: Arc::new(Keyring::new(root)), bootstrap });
@@ -193,7 +197,9 @@ impl Server {
 fn router(edge: &Arc<Edge>, files: Option<&Tls>) -> Result<Router, ServerError> {
     let mut server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE));
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .max_concurrent_streams(Some(STREAMS))
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION);
     if let Some(files) = files {
         server = server.tls_config(tls(files)?).map_err(ServerError::Serve)?;
     }

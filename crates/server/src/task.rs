@@ -41,7 +41,7 @@ pub(crate) fn build(state: &State, keys: &Keyring, work: &Work) -> Result<Task, 
     };
     let target = find_target(state, &target)?;
     let admin = match &target.admin {
-        Some(sealed) => Some(open(&data_key, sealed, &associated::target(&target.name))?.into()),
+        Some(sealed) => Some(open(&data_key, sealed, &associated::target(&target.name))?),
         None => None,
     };
     Ok(Task { step: work.step, subject, target, admin, data_key, failures: work.failures })

@@ -95,6 +95,11 @@ pub async fn run(app: &App, verb: Verb) -> Outcome {
 
 async fn follow(app: &App, watch: Watch) -> Outcome {
     let Watch { after, all, consumer, count, heartbeats } = watch;
+    let whose = match (&consumer, all) {
+        (Some(name), _) => format!(" --consumer {name}"),
+        (None, true) => " --all".to_owned(),
+        (None, false) => String::new(),
+    };
     let options =
         SubscribeOptions { after, all, consumer, patience: Some(PATIENCE), ..SubscribeOptions::default() };
     let mut feed = app.client()?.subscribe(options);
@@ -102,7 +107,7 @@ async fn follow(app: &App, watch: Watch) -> Outcome {
     while left > 0 {
         let update = feed.next().await?;
         app::on_interrupt_say(Some(format!(
-            "go on with `revolve feed watch --after {}`",
+            "go on with `revolve feed watch{whose} --after {}`",
             feed.progress().position()
         )));
         if heartbeats || !matches!(update, Update::CaughtUp { .. }) {

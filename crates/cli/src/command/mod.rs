@@ -45,6 +45,21 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Ask(Box<Ask>),
+    /// Run one node of a cluster
+    Server(server::Args),
+    /// Run the whole system here, with a demo
+    Dev(dev::Args),
+    /// Print a completion script
+    Completion(completion::Args),
+    /// Print help on a command or topic
+    Help(help::Args),
+}
+
+/// What works with the settings of a client.
+#[derive(Debug, Subcommand)]
+enum Ask {
     /// One screen: leader, overdue, failing, unacknowledged, live grants
     Status,
     /// Declare resources from YAML
@@ -93,16 +108,8 @@ enum Command {
     /// The nodes
     #[command(subcommand)]
     Cluster(cluster::Verb),
-    /// Run one node of a cluster
-    Server(server::Args),
-    /// Run the whole system here, with a demo
-    Dev(dev::Args),
-    /// Print a completion script
-    Completion(completion::Args),
     /// Print the version
     Version,
-    /// Print help on a command or topic
-    Help(help::Args),
 }
 
 impl Cli {
@@ -111,7 +118,7 @@ impl Cli {
         let by_itself = match &self.command {
             Command::Server(_) => true,
             Command::Dev(args) => args.wants_log(),
-            _ => false,
+            Command::Ask(_) | Command::Completion(_) | Command::Help(_) => false,
         };
         self.flags.log_filter().or_else(|| by_itself.then(|| "info".to_owned()))
     }
@@ -125,9 +132,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Dev(args) => return local(dev::run(args).await),
         Command::Help(args) => help::run(&args),
         Command::Completion(args) => completion::run(&args),
-        command => {
+        Command::Ask(command) => {
             tokio::spawn(interrupted());
-            remote(&flags, command).await
+            ask(&flags, *command).await
         }
     };
     match outcome {
@@ -145,29 +152,28 @@ fn local(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| Failure::from(error).report().into())
 }
 
-async fn remote(flags: &Flags, command: Command) -> Outcome {
+async fn ask(flags: &Flags, command: Ask) -> Outcome {
     let settings = Settings::gather(flags)?;
     let app = App { output: Output::new(settings.format, app::now()), settings };
     match command {
-        Command::Status => status::run(&app).await,
-        Command::Apply(args) => apply::run(&app, args).await,
-        Command::Plan(args) => apply::plan(&app, args).await,
-        Command::Identity(verb) => resource::run(&app, Kind::Identity, verb).await,
-        Command::Target(verb) => resource::run(&app, Kind::Target, verb).await,
-        Command::Store(verb) => resource::run(&app, Kind::Store, verb).await,
-        Command::Credential(verb) => resource::run(&app, Kind::Credential, verb).await,
-        Command::Schedule(verb) => schedule::run(&app, verb).await,
-        Command::Rotation(verb) => rotation::run(&app, verb).await,
-        Command::Consumer(verb) => consumer::run(&app, verb).await,
-        Command::Revocation(verb) => revocation::run(&app, verb).await,
-        Command::Feed(verb) => feed::run(&app, verb).await,
-        Command::Breakglass(verb) => breakglass::run(&app, verb).await,
-        Command::Token(verb) => token::run(&app, verb).await,
-        Command::Audit(verb) => audit::run(&app, verb).await,
-        Command::Secret(verb) => secret::run(&app, verb).await,
-        Command::Cluster(verb) => cluster::run(&app, verb).await,
-        Command::Version => version(&app),
-        Command::Server(_) | Command::Dev(_) | Command::Help(_) | Command::Completion(_) => Ok(Exit::Done),
+        Ask::Status => status::run(&app).await,
+        Ask::Apply(args) => apply::run(&app, args).await,
+        Ask::Plan(args) => apply::plan(&app, args).await,
+        Ask::Identity(verb) => resource::run(&app, Kind::Identity, verb).await,
+        Ask::Target(verb) => resource::run(&app, Kind::Target, verb).await,
+        Ask::Store(verb) => resource::run(&app, Kind::Store, verb).await,
+        Ask::Credential(verb) => resource::run(&app, Kind::Credential, verb).await,
+        Ask::Schedule(verb) => schedule::run(&app, verb).await,
+        Ask::Rotation(verb) => rotation::run(&app, verb).await,
+        Ask::Consumer(verb) => consumer::run(&app, verb).await,
+        Ask::Revocation(verb) => revocation::run(&app, verb).await,
+        Ask::Feed(verb) => feed::run(&app, verb).await,
+        Ask::Breakglass(verb) => breakglass::run(&app, verb).await,
+        Ask::Token(verb) => token::run(&app, verb).await,
+        Ask::Audit(verb) => audit::run(&app, verb).await,
+        Ask::Secret(verb) => secret::run(&app, verb).await,
+        Ask::Cluster(verb) => cluster::run(&app, verb).await,
+        Ask::Version => version(&app),
     }
 }
 

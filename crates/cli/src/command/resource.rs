@@ -62,7 +62,9 @@ pub async fn run(app: &App, kind: Kind, verb: Verb) -> Outcome {
         Verb::Remove { name, yes } => {
             let noun = kind.noun();
             confirm(&app.output, yes, &format!("this removes {noun} `{name}`"), &name)?;
-            client.remove_resource(RemoveResourceRequest { kind: kind.wire().into(), name: name.clone() }).await?;
+            client
+                .remove_resource(RemoveResourceRequest { kind: kind.wire().into(), name: name.clone() })
+                .await?;
             app.output.note(&format!("{noun} `{name}` is removed"));
         }
     }

@@ -109,7 +109,7 @@ pub async fn run(app: &App, verb: Verb) -> Outcome {
         Verb::Lift { id, reason } => {
             let request = LiftRevocationRequest { id: id.clone(), reason };
             let revisions = app.client()?.lift_revocation(request).await?.revisions;
-            app.output.item(&Created { id, revisions })?;
+            app.output.brief(&Created { id, revisions })?;
             Ok(Exit::Done)
         }
     }
@@ -131,8 +131,11 @@ async fn state(app: &App, create: Create) -> Outcome {
     let made = Created { id: made.id, revisions: made.revisions };
     match wait {
         None => {
-            app.output.item(&made)?;
-            app.output.note(&format!("committed; see who has acted on it with `revolve revocation status {}`", made.id));
+            app.output.brief(&made)?;
+            app.output.note(&format!(
+                "committed; see who has acted on it with `revolve revocation status {}`",
+                made.id
+            ));
             Ok(Exit::Done)
         }
         Some(Until::Acked) => {

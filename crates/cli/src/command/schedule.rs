@@ -139,9 +139,10 @@ fn show_preview(app: &App, preview: &Preview) -> Outcome {
             Timing::every(Span(every.unwrap_or_default().0), Span(preview.phase.0), PERIOD_FLOOR)
         }
     };
-    let timing = timing.map_err(|error| Failure::usage(error.to_string(), "see docs/reference/resources.md"))?;
+    let timing =
+        timing.map_err(|error| Failure::usage(error.to_string(), "see docs/reference/resources.md"))?;
     let fires: Vec<Fire> = timing.preview(after, preview.count.into()).iter().map(Into::into).collect();
     // How far away they are is counted from the instant that was asked about.
-    app.output.clone().as_of(after).list(&fires)?;
+    app.output.clone().counting_from(after).list(&fires)?;
     Ok(Exit::Done)
 }

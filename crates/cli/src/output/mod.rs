@@ -72,7 +72,7 @@ impl Output {
 
     /// The same, with "ago" counted from `now`.
     #[must_use]
-    pub const fn as_of(mut self, now: Time) -> Self {
+    pub const fn counting_from(mut self, now: Time) -> Self {
         self.now = now;
         self
     }
@@ -108,6 +108,17 @@ impl Output {
         write(&self.render_item(item)?)
     }
 
+    /// Writes one thing in a line for people, in full for machines.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn brief<T: Show>(&self, item: &T) -> io::Result<()> {
+        match self.format {
+            Format::Table | Format::Wide => write(&table::line(&item.cells(self.now))),
+            Format::Json | Format::Yaml | Format::Name => self.item(item),
+        }
+    }
+
     /// Writes one of a stream of things, on a line of its own.
     ///
     /// # Errors
@@ -117,10 +128,8 @@ impl Output {
             Format::Json => json_line(item)?,
             Format::Yaml => format!("---\n{}", yaml(item)?),
             Format::Name => item.name() + "\n",
-            Format::Table => table::line(&item.cells(self.now), self.colour),
-            Format::Wide => {
-                table::line(&[item.cells(self.now), item.wide(self.now)].concat(), self.colour)
-            }
+            Format::Table => table::line(&item.cells(self.now)),
+            Format::Wide => table::line(&[item.cells(self.now), item.wide(self.now)].concat()),
         })
     }
 
@@ -165,9 +174,10 @@ impl Output {
     fn render_list<T: Show>(&self, items: &[T]) -> io::Result<String> {
         Ok(match self.format {
             Format::Json => json(&items)?,
-            Format::Yaml if T::DOCUMENTS => {
-                items.iter().map(|item| Ok(format!("---\n{}", yaml(item)?))).collect::<io::Result<String>>()?
-            }
+            Format::Yaml if T::DOCUMENTS => items
+                .iter()
+                .map(|item| Ok(format!("---\n{}", yaml(item)?)))
+                .collect::<io::Result<String>>()?,
             Format::Yaml => yaml(&items)?,
             Format::Name => items.iter().map(|item| item.name() + "\n").collect(),
             Format::Table | Format::Wide => self.table(items),

@@ -67,7 +67,7 @@ pub fn render(heads: &[&str], rows: impl Iterator<Item = Vec<Cell>>, colour: boo
 }
 
 /// One row on a line, for streams.
-pub fn line(cells: &[Cell], _colour: bool) -> String {
+pub fn line(cells: &[Cell]) -> String {
     let texts: Vec<_> = cells.iter().map(Cell::shown).collect();
     texts.join("  ") + "\n"
 }

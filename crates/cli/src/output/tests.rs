@@ -37,7 +37,8 @@ fn schedule() -> Resource {
 }
 
 fn status() -> v1::GetRevocationResponse {
-    let row = v1::ReceiptStanding { revision: 12, required: true, deadline_ms: NOW.0 + HOUR, ..Default::default() };
+    let row =
+        v1::ReceiptStanding { revision: 12, required: true, deadline_ms: NOW.0 + HOUR, ..Default::default() };
     v1::GetRevocationResponse {
         revocation: Some(v1::Revocation {
             id: "rev-3".into(),
@@ -120,7 +121,10 @@ fn a_revocation_shows_each_consumer_and_the_evidence() {
     for line in ["ok", "overdue", "failed: no disk", "waived", "waiting", "acks outstanding"] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    assert!(text.ends_with("evidence  orders-db@3  revoked  login refused 2026-09-21T14:13:20Z (now)\n"), "{text}");
+    assert!(
+        text.ends_with("evidence  orders-db@3  revoked  login refused 2026-09-21T14:13:20Z (now)\n"),
+        "{text}"
+    );
     assert_eq!(status.standing(), "rev-3: outstanding: b (12 overdue), c (12 failed), e (12 waiting)");
     assert!(!status.is_acked());
 }

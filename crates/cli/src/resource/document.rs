@@ -55,7 +55,9 @@ fn explain(error: &serde_saphyr::Error, file: &str) -> Failure {
         E::SerdeMissingField { field, .. } => {
             Failure::usage(format!("{place}: `{field}` is missing"), "see docs/reference/resources.md")
         }
-        E::Message { msg, .. } => Failure::usage(format!("{place}: {msg}"), "see docs/reference/resources.md"),
+        E::Message { msg, .. } => {
+            Failure::usage(format!("{place}: {msg}"), "see docs/reference/resources.md")
+        }
         other => {
             let message = other.to_string();
             let message = message.lines().next().unwrap_or_default();
@@ -116,7 +118,9 @@ impl<'de> de::Visitor<'de> for Fields {
         }
         let version = version.ok_or_else(|| M::Error::missing_field("apiVersion"))?;
         if version != API_VERSION {
-            return Err(M::Error::custom(format!("apiVersion `{version}` is not known; write `{API_VERSION}`")));
+            return Err(M::Error::custom(format!(
+                "apiVersion `{version}` is not known; write `{API_VERSION}`"
+            )));
         }
         let metadata = metadata.ok_or_else(|| M::Error::missing_field("metadata"))?;
         Ok(Document {
@@ -143,10 +147,9 @@ mod tests {
     use super::*;
 
     fn fault(text: &str) -> String {
-        match parse(text, "f.yaml").unwrap_err() {
-            Failure::Said { message, next, .. } => format!("{message} | {next}"),
-            other => other.to_string(),
-        }
+        let failure = parse(text, "f.yaml").unwrap_err();
+        let Failure::Said { message, next, .. } = failure else { panic!("{failure}") };
+        format!("{message} | {next}")
     }
 
     fn target(spec: &str) -> String {
@@ -156,7 +159,10 @@ mod tests {
     #[test]
     fn a_mistyped_field_is_named_with_its_line_and_the_right_word() {
         let text = target("  provider: postgres\n  breakGlasRoles: [dba]\n");
-        assert_eq!(fault(&text), "f.yaml:6:3: unknown field `breakGlasRoles` | did you mean `breakGlassRoles`?");
+        assert_eq!(
+            fault(&text),
+            "f.yaml:6:3: unknown field `breakGlasRoles` | did you mean `breakGlassRoles`?"
+        );
     }
 
     #[test]
@@ -190,7 +196,9 @@ mod tests {
         let spec_first = "apiVersion: revolve/v1\nspec: {}\nkind: Target\n";
         assert!(fault(spec_first).contains("`kind` must stand before `spec`"));
         assert!(fault(&target("  params: {}\n")).contains("`provider` is missing"));
-        assert!(fault("apiVersion: revolve/v2\nkind: Store\nmetadata: {name: x}\nspec: {kind: builtin}\n")
-            .contains("write `revolve/v1`"));
+        assert!(
+            fault("apiVersion: revolve/v2\nkind: Store\nmetadata: {name: x}\nspec: {kind: builtin}\n")
+                .contains("write `revolve/v1`")
+        );
     }
 }

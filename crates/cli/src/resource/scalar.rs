@@ -28,7 +28,8 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     /// All units that are not zero, such as `1d 4h 30m`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 5] = [(DAY_MS, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+        const UNITS: [(u64, &str); 5] =
+            [(DAY_MS, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
         let mut rest = self.0;
         let mut gap = "";
         for (size, unit) in UNITS {

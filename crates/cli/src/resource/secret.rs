@@ -25,7 +25,10 @@ impl SecretRef {
         match self {
             Self::File(path) => settings::read_secret(&folder.join(path)),
             Self::Env(name) => settings::variable(name).map(Into::into).ok_or_else(|| {
-                Failure::usage(format!("the environment variable `{name}` is not set"), "set it and try again")
+                Failure::usage(
+                    format!("the environment variable `{name}` is not set"),
+                    "set it and try again",
+                )
             }),
         }
     }
@@ -70,7 +73,11 @@ impl<'de> de::Visitor<'de> for Reference {
         let found = match map.next_key::<Key>()? {
             Some(Key::File) => SecretRef::File(map.next_value()?),
             Some(Key::Env) => SecretRef::Env(map.next_value()?),
-            None => return Err(de::Error::custom("say where the secret is: `{file: PATH}` or `{env: VARIABLE}`")),
+            None => {
+                return Err(de::Error::custom(
+                    "say where the secret is: `{file: PATH}` or `{env: VARIABLE}`",
+                ));
+            }
         };
         match map.next_key::<Key>()? {
             None => Ok(found),

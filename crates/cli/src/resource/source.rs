@@ -40,7 +40,8 @@ fn read(file: &Path, declared: &mut Vec<(Document, PathBuf)>) -> Result<(), Fail
         (text, file.display().to_string(), file.parent().unwrap_or(Path::new(".")).to_owned())
     };
     for document in document::parse(&text, &called)? {
-        let twin = |(other, _): &&(Document, PathBuf)| other.kind == document.kind && other.name == document.name;
+        let twin =
+            |(other, _): &&(Document, PathBuf)| other.kind == document.kind && other.name == document.name;
         if declared.iter().find(twin).is_some() {
             let message = format!("{called}: {} `{}` is declared twice", document.kind.noun(), document.name);
             return Err(Failure::usage(message, "keep one of them"));

@@ -9,8 +9,8 @@ use super::{
     scalar::{Instant, Span},
     secret::SecretRef,
     spec::{
-        Consumer, Credential, Identity, Placement, RotationPolicy, Schedule, SecretPolicy, SharedException, Spec,
-        Store, Subscription, Target, Timing,
+        Consumer, Credential, Identity, Placement, RotationPolicy, Schedule, SecretPolicy, SharedException,
+        Spec, Store, Subscription, Target, Timing,
     },
 };
 use crate::exit::Failure;
@@ -62,9 +62,10 @@ impl Spec {
 }
 
 fn access(store: &Store, folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
-    let read = store.access.iter().map(|(key, reference)| {
-        Ok((key.clone(), reference.read(folder)?.expose_secret().to_owned()))
-    });
+    let read = store
+        .access
+        .iter()
+        .map(|(key, reference)| Ok((key.clone(), reference.read(folder)?.expose_secret().to_owned())));
     read.collect()
 }
 

@@ -99,7 +99,8 @@ impl From<&v1::AuditRecord> for Audit {
 }
 
 impl Show for Audit {
-    const HEADS: &'static [&'static str] = &["sequence", "at", "actor", "action", "object", "outcome", "detail"];
+    const HEADS: &'static [&'static str] =
+        &["sequence", "at", "actor", "action", "object", "outcome", "detail"];
     const WIDE: &'static [&'static str] = &["previous", "hash"];
 
     fn name(&self) -> String {

@@ -59,7 +59,8 @@ impl Show for Fire {
 
 impl From<&v1::ResourceChange> for Change {
     fn from(it: &v1::ResourceChange) -> Self {
-        let declared = |it: &Option<v1::Resource>| it.as_ref().and_then(Resource::new).map(Resource::declared);
+        let declared =
+            |it: &Option<v1::Resource>| it.as_ref().and_then(Resource::new).map(Resource::declared);
         Self {
             kind: noun(it.kind()),
             name: it.name.clone(),

@@ -27,15 +27,9 @@ pub enum Entry {
         deadline: When,
     },
     /// The state as of a revision.
-    Snapshot {
-        revision: u64,
-        versions: Vec<Standing>,
-    },
+    Snapshot { revision: u64, versions: Vec<Standing> },
     /// Nothing is missing up to a revision.
-    Heartbeat {
-        revision: u64,
-        at: When,
-    },
+    Heartbeat { revision: u64, at: When },
 }
 
 #[derive(Debug, Serialize)]
@@ -57,9 +51,7 @@ impl From<&Update> for Entry {
                 };
                 Self::Snapshot { revision: it.revision, versions: it.versions.iter().map(standing).collect() }
             }
-            Update::CaughtUp { revision, at_ms } => {
-                Self::Heartbeat { revision: *revision, at: When(*at_ms) }
-            }
+            Update::CaughtUp { revision, at_ms } => Self::Heartbeat { revision: *revision, at: When(*at_ms) },
         }
     }
 }
@@ -98,16 +90,25 @@ impl Show for Entry {
 
     fn name(&self) -> String {
         match self {
-            Self::Event { revision, .. } | Self::Snapshot { revision, .. } | Self::Heartbeat { revision, .. } => {
-                revision.to_string()
-            }
+            Self::Event { revision, .. }
+            | Self::Snapshot { revision, .. }
+            | Self::Heartbeat { revision, .. } => revision.to_string(),
         }
     }
 
     fn cells(&self, now: Time) -> Vec<Cell> {
         match self {
             Self::Event {
-                revision, at, kind, credential, version, grant, target, reason_code, deadline, ..
+                revision,
+                at,
+                kind,
+                credential,
+                version,
+                grant,
+                target,
+                reason_code,
+                deadline,
+                ..
             } => {
                 let about = match (credential, version, grant) {
                     (Some(credential), Some(version), _) => format!("{credential}@{version}"),

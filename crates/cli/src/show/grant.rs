@@ -82,7 +82,8 @@ impl Grant {
 impl Show for Grant {
     const HEADS: &'static [&'static str] =
         &["id", "requester", "target", "role", "duration", "stage", "expires", "ticket"];
-    const WIDE: &'static [&'static str] = &["requested", "decided by", "username", "ended", "refused", "reason"];
+    const WIDE: &'static [&'static str] =
+        &["requested", "decided by", "username", "ended", "refused", "reason"];
 
     fn name(&self) -> String {
         self.id.clone()

@@ -16,9 +16,9 @@ pub use cluster::{Cluster, Status};
 pub use event::Entry;
 pub use grant::Grant;
 pub use resource::Resource;
-pub use revocation::{Created, Revocation, RevocationStatus};
 #[cfg(test)]
 pub use revocation::Receipt;
+pub use revocation::{Created, Revocation, RevocationStatus};
 pub use rotation::Rotation;
 pub use secret::{IssuedToken, Secret};
 

@@ -103,9 +103,11 @@ impl RaftNetworkV2<Types> for Client {
         Ok(answer.into())
     }
 
+    /// The first request is awaited before the peer is called: openraft waits out its back-off while it makes a
+    /// request, so a peer that is away would otherwise be called again and again without a pause.
     fn stream_append<'s, Requests>(
         &'s mut self,
-        requests: Requests,
+        mut requests: Requests,
         option: RPCOption,
     ) -> BoxFuture<
         's,
@@ -118,7 +120,10 @@ impl RaftNetworkV2<Types> for Client {
             let patience = self.network.patience.max(option.hard_ttl());
             let owed = Arc::new(AtomicU64::new(0));
             let counter = Arc::clone(&owed);
-            let requests = requests.map(move |request| {
+            let Some(first) = requests.next().await else {
+                return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
+            };
+            let requests = stream::iter([first]).chain(requests).map(move |request| {
                 counter.fetch_add(1, Ordering::Relaxed);
                 wire::write_append(&request)
             });
@@ -234,4 +239,41 @@ pub(super) fn read_ahead(
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::atomic::AtomicBool};
+
+    use model::name::NodeId;
+    use openraft::network::RPCOption;
+
+    use super::*;
+    use crate::{peer::tls::Keys, settings::Settings};
+
+    #[tokio::test]
+    async fn a_peer_that_is_away_is_not_called_before_there_is_a_request() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let peers = BTreeMap::from([(NodeId(1), "127.0.0.1:1".to_owned()), (NodeId(2), closed)]);
+        let settings = Settings::new(NodeId(1), peers, "unused".into());
+        let keys = Keys::derive(&[7; 32], NodeId(1)).unwrap();
+        let peers = Peers::new(&settings, &keys).unwrap();
+        let mut network = Network::new(NodeId(1), peers, settings.timing.election_max);
+        let mut client = network.new_client(2, &BasicNode::default()).await;
+
+        let asked = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&asked);
+        let requests = stream::once(async move {
+            flag.store(true, Ordering::Relaxed);
+            AppendEntriesRequest::<Types> {
+                vote: Vote::new_committed(1, 1),
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: None,
+            }
+        });
+        let answer = client.stream_append(Box::pin(requests), RPCOption::new(settings.timing.heartbeat)).await;
+        assert!(matches!(answer.map(drop), Err(RPCError::Unreachable(_))));
+        assert!(asked.load(Ordering::Relaxed), "the request, and with it the back-off, comes first");
+    }
 }

@@ -11,7 +11,7 @@ use crate::{
 
 use super::refuse;
 
-/// A text that must be there, of one line, within the limit.
+/// A text that must be there, within the limit.
 pub(super) fn text(field: &str, value: &str, missing: Code) -> Result<(), Refusal> {
     if value.trim().is_empty() {
         return refuse(missing, format!("`{field}` is empty"));

@@ -215,7 +215,12 @@ impl State {
                 return refuse(Code::TakenByAnother, message);
             }
         }
+        let mut places = std::collections::BTreeSet::new();
         for place in &command.stores {
+            if !places.insert((&place.store, &place.path)) {
+                let message = format!("`{}` in store `{}` is named twice", place.path, place.store);
+                return refuse(Code::TakenByAnother, message);
+            }
             if let Some(other) = self.index.holder_of(&place.store, &place.path).filter(foreign) {
                 let message = format!("`{}` in store `{}` belongs to credential `{other}`", place.path, place.store);
                 return refuse(Code::TakenByAnother, message);

@@ -1,11 +1,13 @@
 //! The feed: consumers, deliveries and receipts.
 
 use crate::{
-    State, caps,
+    State,
+    attempt::Job,
+    caps,
     command::{Acknowledge, Answer, Deliver, PutConsumer, Receipt, RemoveConsumer, WaiveReceipt},
     consumer::{Consumer, Receipts},
     event::{About, Event, EventKind, ReasonCode},
-    name::RevocationId,
+    name::{CredentialName, RevocationId, TargetName},
     outcome::{Applied, Outcome},
     refusal::{Code, Refusal},
     state::Timer,
@@ -32,6 +34,7 @@ impl State {
         let event = Event { revision, at: now, kind, about, target, reason, revocation, deadline, escalated: false };
         self.timed(Timer::Event(revision), |state| state.events.put(revision, event));
         if let Some(old) = revision.checked_sub(caps::FEED_EVENTS).filter(|old| self.events.contains(old)) {
+            self.escalate(old);
             self.timed(Timer::Event(old), |state| state.events.remove(&old));
         }
         Some(revision)
@@ -72,12 +75,31 @@ impl State {
             waived: std::collections::BTreeSet::new(),
             last_answer: None,
         });
+        if consumer.subscription != *subscription {
+            self.settle_unowed(&mut consumer);
+        }
         consumer.owner.clone_from(&command.owner);
         consumer.subscription = subscription.clone();
         consumer.required = command.required;
         self.consumers.put(command.name.clone(), consumer);
         self.check_drains();
         Ok(Applied::Changed)
+    }
+
+    /// Before a subscription changes: what was not for the consumer until now is not owed to it afterwards either.
+    fn settle_unowed(&self, consumer: &mut Consumer) {
+        let foreign: Vec<u64> = self
+            .events
+            .range(consumer.since + 1..)
+            .map(|(_, event)| event)
+            .filter(|event| !consumer.is_owed(event))
+            .map(|event| event.revision)
+            .collect();
+        for revision in foreign {
+            consumer.received.cover(revision, revision);
+            consumer.enforced.cover(revision, revision);
+        }
+        consumer.delivered = consumer.delivered.max(consumer.enforced.cursor());
     }
 
     pub(super) fn remove_consumer(&mut self, command: &RemoveConsumer) -> Outcome {
@@ -112,8 +134,9 @@ impl State {
     /// Takes in the answers one by one; a refused one does not hold up the others.
     pub(super) fn acknowledge(&mut self, command: &Acknowledge) -> Outcome {
         let mut refused = Vec::new();
+        let news = self.awaited_news();
         for (place, answer) in (0..).zip(&command.answers) {
-            if let Err(refusal) = self.take_answer(answer) {
+            if let Err(refusal) = self.take_answer(answer, &news) {
                 refused.push((place, refusal));
             }
         }
@@ -131,7 +154,18 @@ impl State {
         }
     }
 
-    fn take_answer(&mut self, answer: &Answer) -> Result<(), Refusal> {
+    /// The events that rotations under way wait for: they are owed even after they have left the history.
+    fn awaited_news(&self) -> Vec<(u64, CredentialName, TargetName)> {
+        let news = |job: &Job| {
+            let Job::Rotation(id) = job else { return None };
+            let rotation = self.rotations.get(id)?;
+            let credential = self.credentials.get(&rotation.credential)?;
+            Some((rotation.published_revision?, credential.name.clone(), credential.target.clone()))
+        };
+        self.open.iter().filter_map(news).collect()
+    }
+
+    fn take_answer(&mut self, answer: &Answer, news: &[(u64, CredentialName, TargetName)]) -> Result<(), Refusal> {
         let mut consumer = self.known_consumer(&answer.consumer)?.clone();
         check::count("ranges", answer.ranges.len(), caps::ACK_RANGES)?;
         if answer.ranges.is_empty() {
@@ -164,9 +198,15 @@ impl State {
             }
         }
         let probe = consumer.clone();
-        let not_owed = |revision| self.events.get(&revision).is_none_or(|event| !probe.is_owed(event));
-        consumer.received.close_up(not_owed);
-        consumer.enforced.close_up(not_owed);
+        let first_owed = |from: u64, to: u64| {
+            let kept = self.events.range(from..to).find(|(_, event)| probe.is_owed(event)).map(|(at, _)| *at);
+            let awaited = news.iter().filter(|(revision, credential, target)| {
+                (from..to).contains(revision) && probe.subscription.covers_credential(credential, target)
+            });
+            awaited.map(|(revision, ..)| *revision).chain(kept).min()
+        };
+        consumer.received.close_up(first_owed);
+        consumer.enforced.close_up(first_owed);
         consumer.waived = consumer.waived.split_off(&(consumer.enforced.cursor() + 1));
         consumer.last_answer = Some(self.now());
         self.consumers.put(answer.consumer.clone(), consumer);
@@ -208,8 +248,11 @@ impl State {
         Ok(Applied::Changed)
     }
 
-    /// An event's deadline has passed: the silence of required consumers is audited, once.
+    /// An event's deadline has passed, or it leaves the history: the silence of required consumers is audited, once.
     pub(super) fn escalate(&mut self, revision: u64) {
+        if self.events.get(&revision).is_none_or(|event| event.escalated) {
+            return;
+        }
         let silent: Vec<String> = self.missing_receipts(revision).map(|row| row.name.to_string()).collect();
         let before = self.content_digest();
         self.timed(Timer::Event(revision), |state| state.events.update(&revision, |event| event.escalated = true));

@@ -3,11 +3,11 @@
 
 use crate::{
     State, caps,
-    attempt::{Job, Retry, StepOutcome},
+    attempt::{Job, Liveness, Retry, StepOutcome},
     command::{ApproveGrant, DenyGrant, EndGrant, RequestGrant, RevealGrant, ReviewGrant, Revoke},
     event::{About, EventKind, ReasonCode},
     grant::{Grant, GrantEnd, GrantEvent, GrantStage, Review, transition},
-    name::GrantId,
+    name::{GrantId, TargetName},
     outcome::{Applied, Outcome},
     refusal::{Code, Refusal},
     schedule::RotationPolicy,
@@ -15,17 +15,13 @@ use crate::{
     time::Span,
 };
 
-use super::{check, refuse};
+use super::{check, refuse, rotate::bearable};
 
 impl State {
     pub(super) fn request_grant(&mut self, actor: &str, command: &RequestGrant) -> Outcome {
         check::text("ticket", &command.ticket, Code::TextRequired)?;
         check::text("reason", &command.reason, Code::TextRequired)?;
-        let target = self.known_target(&command.target)?;
-        if !target.break_glass_roles.contains(&command.role) {
-            let message = format!("target `{}` does not hand out the role `{}`", command.target, command.role);
-            return refuse(Code::RoleNotAllowed, message);
-        }
+        self.check_role(&command.target, &command.role)?;
         if command.duration < caps::GRANT_MIN || command.duration > caps::GRANT_MAX {
             let message = format!("{} is outside {} to {}", command.duration, caps::GRANT_MIN, caps::GRANT_MAX);
             return refuse(Code::DurationOutOfBounds, message);
@@ -61,11 +57,29 @@ impl State {
 
     pub(super) fn approve_grant(&mut self, actor: &str, command: &ApproveGrant) -> Outcome {
         let mut grant = self.others_grant(actor, command.id, "approves")?;
+        if grant.stage == GrantStage::Requested {
+            self.check_request(&grant)?;
+        }
         self.move_grant(&mut grant, GrantEvent::Approved)?;
         grant.decided = Some((actor.to_owned(), self.now()));
         grant.expires = Some(self.now().plus(grant.duration));
         self.write_grant(grant);
         Ok(Applied::Changed)
+    }
+
+    /// What was asked for must still be in time and still be handed out.
+    fn check_request(&self, grant: &Grant) -> Result<(), Refusal> {
+        if let Some(end) = grant.ends_by_itself().filter(|end| *end <= self.now()) {
+            return refuse(Code::WrongStage, format!("{} lapsed at {end}, undecided", grant.id));
+        }
+        self.check_role(&grant.target, &grant.role)
+    }
+
+    fn check_role(&self, target: &TargetName, role: &str) -> Result<(), Refusal> {
+        if self.known_target(target)?.break_glass_roles.iter().any(|allowed| allowed == role) {
+            return Ok(());
+        }
+        refuse(Code::RoleNotAllowed, format!("target `{target}` does not hand out the role `{role}`"))
     }
 
     pub(super) fn deny_grant(&mut self, actor: &str, command: &DenyGrant) -> Outcome {
@@ -137,7 +151,8 @@ impl State {
         let before = self.content_digest();
         let event = if grant.stage == GrantStage::Requested { GrantEvent::Lapsed } else { GrantEvent::Over };
         let Ok(stage) = transition(grant.stage, event) else { return };
-        let mut grant = Grant { stage, attempt: None, retry: Retry::default(), ..grant };
+        let mut grant = Grant { stage, ..grant };
+        grant.retry = Retry::after_calling_off(grant.attempt.take());
         if event == GrantEvent::Over {
             grant.ended = Some((GrantEnd::Expired, self.now()));
         }
@@ -147,6 +162,12 @@ impl State {
 
     pub(super) fn finish_grant(&mut self, id: GrantId, outcome: &StepOutcome) -> Outcome {
         let mut grant = self.known_grant(id)?.clone();
+        if let StepOutcome::Prepared { username, .. } = outcome
+            && !(1..=caps::USERNAME_BYTES).contains(&username.len())
+        {
+            let message = format!("a user name of {} bytes is outside 1 to {}", username.len(), caps::USERNAME_BYTES);
+            return refuse(Code::OutcomeMismatch, message);
+        }
         let event = match outcome {
             StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => GrantEvent::Done,
             StepOutcome::Failed { failure, .. } => GrantEvent::Failed(failure.class),
@@ -185,19 +206,25 @@ impl State {
     }
 
     fn grant_retry(&self, grant: &Grant, before: GrantStage, outcome: &StepOutcome) -> Retry {
-        let wait = |after: Span| self.now().plus(after.min(caps::RETRY_MAX));
-        let count = grant.retry.count + 1;
+        let (old, now) = (&grant.retry, self.now());
         match outcome {
             StepOutcome::Failed { failure, retry_after } if grant.stage == before => {
-                Retry { count, not_before: wait(*retry_after), last: Some(failure.clone()) }
+                old.failed(&bearable(failure), now, *retry_after)
             }
-            StepOutcome::Failed { failure, .. } => Retry { last: Some(failure.clone()), ..Retry::default() },
-            StepOutcome::StillLive { retry_after, .. } => Retry { count, not_before: wait(*retry_after), last: None },
-            StepOutcome::Probed(probed) if grant.stage == before => {
-                Retry { count, not_before: wait(probed.retry_after), last: None }
+            StepOutcome::Failed { failure, .. } => {
+                Retry { last: Some(bearable(failure)), ..Retry::default() }
             }
-            StepOutcome::Unknown { .. } => Retry { count, not_before: self.now(), last: None },
-            StepOutcome::Prepared { .. } | StepOutcome::Done { .. } | StepOutcome::Probed(_) => Retry::default(),
+            StepOutcome::StillLive { retry_after, .. } => old.undecided(now, *retry_after),
+            StepOutcome::Unknown { .. } if grant.stage != before => old.undecided(now, Span(0)),
+            StepOutcome::Unknown { .. } => old.undecided(now, old.lost_wait()),
+            StepOutcome::Probed(probed) => match probed.candidate {
+                Liveness::Live => Retry::default(),
+                Liveness::Unknown => old.undecided(now, probed.retry_after),
+                Liveness::Refused | Liveness::Absent => {
+                    Retry { not_before: now.plus(old.lost_wait()), ..old.clone() }
+                }
+            },
+            StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => Retry::default(),
         }
     }
 
@@ -206,8 +233,7 @@ impl State {
             return refuse(Code::WrongStage, format!("{} is ending already", grant.id));
         }
         self.move_grant(&mut grant, GrantEvent::Over)?;
-        grant.attempt = None;
-        grant.retry = Retry::default();
+        grant.retry = Retry::after_calling_off(grant.attempt.take());
         grant.ended = Some((end, self.now()));
         self.write_grant(grant);
         Ok(Applied::Changed)
@@ -236,6 +262,21 @@ impl State {
     }
 
     fn write_grant(&mut self, grant: Grant) {
+        let ended = grant.stage.is_terminal();
         self.timed(Timer::Job(Job::Grant(grant.id)), |state| state.grants.put(grant.id, grant));
+        if ended {
+            self.forget_grants();
+        }
+    }
+
+    /// Forgets the oldest grants that are over, beyond [`caps::ENDED_GRANTS`] of them.
+    fn forget_grants(&mut self) {
+        let open = self.open.range(Job::Grant(GrantId(0))..).count();
+        while self.grants.len() - open > caps::ENDED_GRANTS {
+            let Some(oldest) = self.grants.values().find(|row| row.stage.is_terminal()).map(|row| row.id) else {
+                return;
+            };
+            self.grants.remove(&oldest);
+        }
     }
 }

@@ -13,7 +13,7 @@ mod tick;
 mod tests;
 
 use crate::{
-    State,
+    State, caps,
     attempt::{Job, StepOutcome},
     audit::{AuditHead, AuditRecord},
     command::{Command, Receipt, Stamped},
@@ -125,14 +125,15 @@ impl State {
         detail: String,
         refused: Option<&str>,
     ) {
+        let bearable = |text: &str| clip(text, caps::AUDIT_TEXT_BYTES).to_owned();
         let head = self.facts.audit;
         let mut record = AuditRecord {
             sequence: head.sequence + 1,
             at: self.facts.now,
-            actor: actor.to_owned(),
-            action: action.to_owned(),
-            object,
-            detail,
+            actor: bearable(actor),
+            action: bearable(action),
+            object: bearable(&object),
+            detail: bearable(&detail),
             refused: refused.map(str::to_owned),
             before,
             after: self.content_digest(),
@@ -281,6 +282,11 @@ fn append_effect(detail: &mut String, applied: &Applied) {
         detail.push_str("; ");
     }
     detail.push_str(&effect);
+}
+
+/// The beginning of `text`, at most `bytes` long.
+fn clip(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
 }
 
 fn refuse<T>(code: Code, message: impl Into<String>) -> Result<T, Refusal> {

@@ -6,9 +6,9 @@ use crate::{
     State, caps,
     attempt::{Retry, Step},
     command::{LiftRevocation, Revoke},
-    credential::{Version, VersionState},
+    credential::{Credential, Version, VersionState},
     event::{About, EventKind, ReasonCode, Revocation, Subject},
-    name::{CredentialName, RevocationId},
+    name::{CredentialName, RevocationId, RotationId},
     outcome::{Applied, Outcome},
     refusal::{Code, Refusal},
     rotation::{Cause, Event, Order, Stage, transition},
@@ -29,36 +29,48 @@ impl State {
             return self.revoke_grant(id, actor, command);
         }
         let versions = self.live_versions(&command.subject)?;
+        let unwanted = self.unwanted_repairs(command);
+        let is_hold = command.code == ReasonCode::Hold;
         let repeats = |row: &&Revocation| {
-            row.subject == command.subject && row.lifted.is_none() && (row.code == ReasonCode::Hold) == (command.code == ReasonCode::Hold)
+            row.subject == command.subject && row.lifted.is_none() && (row.code == ReasonCode::Hold) == is_hold
         };
-        if let Some(standing) = self.revocations.values().rev().find(repeats)
-            && (versions.is_empty() || command.code == ReasonCode::Hold)
-        {
-            return Ok(Applied::Revoked { id: standing.id, revisions: standing.revisions.clone() });
-        }
-        if versions.is_empty() {
-            return refuse(Code::NothingToRevoke, format!("{} has no version that is still honoured", command.subject));
-        }
-        let (id, revisions) = self.state_revocation(actor, command, &versions);
-        if command.code != ReasonCode::Hold {
+        let standing = self.revocations.values().rev().find(repeats);
+        let nothing_new = versions.is_empty() && unwanted.is_empty();
+        let told = match standing {
+            Some(standing) if nothing_new || is_hold => {
+                return Ok(Applied::Revoked { id: standing.id, revisions: standing.revisions.clone() });
+            }
+            None if nothing_new => {
+                let message = format!("{} has no version that is still honoured", command.subject);
+                return refuse(Code::NothingToRevoke, message);
+            }
+            Some(standing) if versions.is_empty() => standing.revisions.clone(),
+            Some(_) | None => Vec::new(),
+        };
+        let (id, revisions) = self.state_revocation(actor, command, &versions, told);
+        if !is_hold {
             for (credential, numbers) in versions {
                 self.kill(&credential, numbers, command.code);
             }
         }
+        for rotation in unwanted {
+            self.call_off_repair(rotation);
+        }
         Ok(Applied::Revoked { id, revisions })
     }
 
-    /// Writes the statement and its events, and marks the versions unless it is a hold.
+    /// Writes the statement and its events, and marks the versions unless it is a hold. `told` are events that have
+    /// said it already.
     fn state_revocation(
         &mut self,
         actor: &str,
         command: &Revoke,
         versions: &BTreeMap<CredentialName, Vec<u32>>,
+        told: Vec<u64>,
     ) -> (RevocationId, Vec<u64>) {
         let id = self.next_revocation();
         let now = self.now();
-        let mut revisions = Vec::new();
+        let mut revisions = told;
         for (credential, numbers) in versions {
             for number in numbers {
                 let about = About::Version { credential: credential.clone(), version: *number };
@@ -119,11 +131,11 @@ impl State {
     }
 
     /// Turns the rotation under way around: first the revoked versions die, then it goes on.
-    fn reorder(&mut self, id: crate::name::RotationId, order: Order, numbers: Vec<u32>) {
+    fn reorder(&mut self, id: RotationId, order: Order, numbers: Vec<u32>) {
         let Some(mut rotation) = self.rotations.get(&id).cloned() else { return };
-        let in_flight = rotation.attempt.take().map(|attempt| attempt.step);
+        let called_off = rotation.attempt.take();
         let mut passed = rotation.passed;
-        if in_flight == Some(Step::Install) {
+        if called_off.as_ref().is_some_and(|attempt| attempt.step == Step::Install) {
             passed = passed.with(Stage::Uncertain);
         }
         if rotation.to.is_some_and(|to| numbers.contains(&to)) {
@@ -137,20 +149,54 @@ impl State {
             passed = passed.without(stage);
         }
         rotation.from = rotation.from.filter(|from| !numbers.contains(from));
-        let buried = |number: &u32| {
+        // A version that was to be retired in due course, but is not revoked, is left alone for now.
+        let dying = |number: &u32| {
             let key = (rotation.credential.clone(), *number);
-            self.versions.get(&key).is_none_or(|version| version.state == VersionState::Destroyed)
+            self.versions.get(&key).is_some_and(|version| version.state == VersionState::Revoked)
         };
-        let mut retiring: Vec<u32> = rotation.retiring.iter().copied().filter(|number| !buried(number)).collect();
-        retiring.extend(numbers.iter().filter(|number| !rotation.retiring.contains(number)));
+        let others = numbers.iter().filter(|number| !rotation.retiring.contains(number));
+        let retiring: Vec<u32> = rotation.retiring.iter().chain(others).copied().filter(dying).collect();
         rotation.retiring = retiring;
         rotation.order = order;
         let Ok((stage, passed)) = transition(rotation.stage, Event::Reordered, order, passed) else { return };
         self.note(&mut rotation, "turned around by a revocation".to_owned());
-        rotation.retry = Retry::default();
+        rotation.retry = Retry::after_calling_off(called_off);
+        rotation.refuted = 0;
         rotation.drain_until = None;
-        (rotation.stage, rotation.passed) = (stage, passed);
-        self.write_rotation(rotation);
+        rotation.passed = passed;
+        self.enter(rotation, stage);
+    }
+
+    /// The repairs under way that `command`, which wants nothing alive, leaves without a purpose.
+    fn unwanted_repairs(&self, command: &Revoke) -> Vec<RotationId> {
+        if command.code == ReasonCode::Hold || command.code.asks_for_repair() {
+            return Vec::new();
+        }
+        let repair = |row: &Credential| {
+            let rotation = self.rotations.get(&row.rotation?)?;
+            let lives = self.versions_of(&row.name).any(|version| version.state.is_live());
+            (rotation.order == Order::RevokeFirst && !lives).then_some(rotation.id)
+        };
+        match &command.subject {
+            Subject::Credential(name) => self.credentials.get(name).and_then(repair).into_iter().collect(),
+            Subject::Identity(name) => {
+                self.credentials.values().filter(|row| &row.identity == name).filter_map(repair).collect()
+            }
+            Subject::Version(..) | Subject::Grant(_) => Vec::new(),
+        }
+    }
+
+    /// The old versions still die, but none follows them.
+    fn call_off_repair(&mut self, id: RotationId) {
+        let Some(mut rotation) = self.rotations.get(&id).cloned() else { return };
+        let order = Order::RevokeOnly;
+        let Ok((stage, passed)) = transition(rotation.stage, Event::Reordered, order, rotation.passed) else { return };
+        self.note(&mut rotation, "nothing is to follow, by a further revocation".to_owned());
+        if stage != rotation.stage {
+            rotation.retry = Retry::after_calling_off(rotation.attempt.take());
+        }
+        (rotation.order, rotation.passed) = (order, passed);
+        self.enter(rotation, stage);
     }
 
     fn policy_of(&self, credential: &CredentialName) -> RotationPolicy {
@@ -201,14 +247,17 @@ impl State {
         }
         let now = self.now();
         self.revocations.update(&command.id, |row| row.lifted = Some((now, actor.to_owned())));
-        let held: Vec<(About, Span)> = revocation
-            .revisions
-            .iter()
-            .filter_map(|revision| self.events.get(revision))
-            .map(|event| (event.about.clone(), event.deadline.since(event.at)))
-            .collect();
+        let told = revocation.revisions.first().and_then(|first| self.events.get(first));
+        let within =
+            told.map_or(RotationPolicy::default().ack_within, |event| event.deadline.since(event.at));
+        // What has died meanwhile was told as dead, and what has come meanwhile was held too.
+        let held = self.live_versions(&revocation.subject).unwrap_or_default();
         let mut revisions = Vec::new();
-        for (about, within) in held {
+        for (credential, number) in held.iter().flat_map(|(name, numbers)| numbers.iter().map(move |n| (name, *n))) {
+            if self.is_held(credential, number) {
+                continue;
+            }
+            let about = About::Version { credential: credential.clone(), version: number };
             revisions.extend(self.append_event(EventKind::HoldLifted, about, ReasonCode::Hold, Some(command.id), within));
         }
         Ok(Applied::Revoked { id: command.id, revisions })

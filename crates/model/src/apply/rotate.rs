@@ -3,7 +3,7 @@
 
 use crate::{
     State, caps,
-    attempt::{Attempt, Job, Retry, Step, StepOutcome},
+    attempt::{Attempt, Failure, Job, Liveness, Retry, Step, StepOutcome},
     command::{AbortRotation, Begin, Finish, RetryRotation},
     credential::{Version, VersionState},
     event::{About, EventKind, ReasonCode},
@@ -92,7 +92,11 @@ impl State {
     }
 
     pub(super) fn finish(&mut self, command: &Finish) -> Outcome {
-        let attempt = self.need(command.job).and_then(|need| need.attempt.cloned());
+        let need = self.need(command.job);
+        if need.is_some_and(|need| need.attempt.is_none() && need.retry.called_off == Some(command.fence)) {
+            return Ok(self.release(command.job));
+        }
+        let attempt = need.and_then(|need| need.attempt.cloned());
         let Some(attempt) = attempt.filter(|attempt| attempt.fence == command.fence) else {
             let message = format!("attempt {} is not the one in flight for {}", command.fence, command.job);
             return refuse(Code::StaleAttempt, message);
@@ -105,6 +109,20 @@ impl State {
             Job::Rotation(id) => self.finish_rotation(id, &command.outcome),
             Job::Grant(id) => self.finish_grant(id, &command.outcome),
         }
+    }
+
+    /// An attempt that was called off has ended: its outcome does not count any more, but others may be begun now.
+    fn release(&mut self, job: Job) -> Applied {
+        let now = self.now();
+        let free = |retry: &mut Retry| {
+            retry.called_off = None;
+            retry.not_before = retry.not_before.min(now);
+        };
+        match job {
+            Job::Rotation(id) => self.rotations.update(&id, |row| free(&mut row.retry)),
+            Job::Grant(id) => self.grants.update(&id, |row| free(&mut row.retry)),
+        };
+        Applied::Changed
     }
 
     /// An attempt has passed its deadline: nobody knows what it did.
@@ -147,7 +165,7 @@ impl State {
         }
         rotation.retry = self.retry_after(&rotation, outcome, next);
         if matches!(outcome, StepOutcome::StillLive { .. }) {
-            rotation.refuted += 1;
+            rotation.refuted = rotation.refuted.saturating_add(1);
         }
         rotation.passed = passed;
         self.enter(rotation, next);
@@ -155,29 +173,54 @@ impl State {
     }
 
     /// Moves a rotation into a stage and does what entering it means.
-    fn enter(&mut self, mut rotation: Rotation, stage: Stage) {
-        rotation.stage = stage;
-        let id = rotation.id;
-        match stage {
-            Stage::Drain => rotation.drain_until = Some(self.now().plus(rotation.policy.overlap_max)),
-            Stage::Settled | Stage::Aborted => {
-                rotation.ended = Some(self.now());
-                self.credentials.update(&rotation.credential, |row| row.rotation = None);
-            }
-            Stage::Prepare
-            | Stage::Install
-            | Stage::Uncertain
-            | Stage::Verify
-            | Stage::Publish
-            | Stage::Retire
-            | Stage::Sever
-            | Stage::ProveRefused
-            | Stage::Rollback
-            | Stage::Quarantined => {}
+    pub(super) fn enter(&mut self, mut rotation: Rotation, stage: Stage) {
+        rotation.stage = match stage {
+            Stage::Settled if self.take_up_survivors(&mut rotation) => Stage::Drain,
+            stage => stage,
+        };
+        let (id, stage, credential) = (rotation.id, rotation.stage, rotation.credential.clone());
+        if stage == Stage::Drain {
+            rotation.drain_until = Some(self.now().plus(rotation.policy.overlap_max));
+        }
+        if stage.is_terminal() {
+            rotation.ended = Some(self.now());
+            self.credentials.update(&credential, |row| row.rotation = None);
         }
         self.write_rotation(rotation);
         if stage == Stage::Drain {
             self.check_drain(id);
+        }
+        if stage.is_terminal() {
+            self.forget_rotations(&credential);
+        }
+    }
+
+    /// A repair has come to its end: versions that were not revoked and are not the new one go the ordinary way.
+    fn take_up_survivors(&self, rotation: &mut Rotation) -> bool {
+        let Some(to) = rotation.to else { return false };
+        let survivors: Vec<u32> = self
+            .versions_of(&rotation.credential)
+            .filter(|version| version.state.is_live() && version.number != to)
+            .map(|version| version.number)
+            .collect();
+        if survivors.is_empty() {
+            return false;
+        }
+        rotation.order = Order::OverlapFirst;
+        rotation.retiring = survivors;
+        rotation.refuted = 0;
+        for stage in [Stage::Drain, Stage::Retire, Stage::Sever, Stage::ProveRefused] {
+            rotation.passed = rotation.passed.without(stage);
+        }
+        true
+    }
+
+    /// Forgets the ended rotations of a credential beyond the newest [`caps::ENDED_ROTATIONS`].
+    fn forget_rotations(&mut self, credential: &CredentialName) {
+        let old: Vec<RotationId> = self.index.ended_of(credential).skip(caps::ENDED_ROTATIONS).collect();
+        for id in old {
+            self.rotations.remove(&id);
+            self.index.remove_ended(credential, id);
         }
     }
 
@@ -308,23 +351,21 @@ impl State {
     }
 
     fn retry_after(&self, rotation: &Rotation, outcome: &StepOutcome, next: Stage) -> Retry {
-        let wait = |after: Span| self.now().plus(after.min(caps::RETRY_MAX));
-        let old = &rotation.retry;
-        let stays = next == rotation.stage || next == Stage::Quarantined;
+        let (old, now) = (&rotation.retry, self.now());
         match outcome {
-            StepOutcome::Failed { failure, retry_after } => {
-                Retry { count: old.count + 1, not_before: wait(*retry_after), last: Some(failure.clone()) }
+            StepOutcome::Failed { failure, retry_after } => old.failed(&bearable(failure), now, *retry_after),
+            StepOutcome::StillLive { retry_after, .. } => Retry::anew(now, *retry_after),
+            StepOutcome::Unknown { .. } if next == Stage::Uncertain && next != rotation.stage => {
+                old.undecided(now, Span(0))
             }
-            StepOutcome::StillLive { retry_after, .. } => {
-                Retry { count: 0, not_before: wait(*retry_after), last: None }
-            }
-            StepOutcome::Probed(probed) if stays => {
-                Retry { count: old.count + 1, not_before: wait(probed.retry_after), last: old.last.clone() }
-            }
-            StepOutcome::Unknown { .. } if stays => {
-                Retry { count: old.count + 1, not_before: self.now(), last: old.last.clone() }
-            }
-            StepOutcome::Probed(_) | StepOutcome::Unknown { .. } => Retry { not_before: self.now(), ..old.clone() },
+            StepOutcome::Unknown { .. } => old.undecided(now, old.lost_wait()),
+            StepOutcome::Probed(probed) => match probed.candidate {
+                Liveness::Live => Retry::default(),
+                Liveness::Unknown => old.undecided(now, probed.retry_after),
+                Liveness::Refused | Liveness::Absent => {
+                    Retry { not_before: now.plus(old.lost_wait()), ..old.clone() }
+                }
+            },
             StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => Retry::default(),
         }
     }
@@ -337,6 +378,7 @@ impl State {
         if rotation.history.len() >= caps::PASSAGES {
             rotation.history.remove(0);
         }
+        let note = super::clip(&note, caps::TEXT_BYTES).to_owned();
         rotation.history.push(Passage { at: self.now(), stage: rotation.stage, note });
     }
 
@@ -351,10 +393,7 @@ impl State {
     /// Ends the wait for consumers when all required ones have answered, or when its time is up.
     pub(super) fn check_drain(&mut self, id: RotationId) {
         let Some(rotation) = self.rotations.get(&id).filter(|row| row.stage == Stage::Drain) else { return };
-        let missing: Vec<String> = rotation
-            .published_revision
-            .map(|revision| self.missing_receipts(revision).map(|consumer| consumer.name.to_string()).collect())
-            .unwrap_or_default();
+        let missing: Vec<String> = self.awaited_by(rotation).map(|consumer| consumer.name.to_string()).collect();
         let over = rotation.drain_until.is_some_and(|end| end <= self.now());
         let (event, note) = match (missing.is_empty(), over, rotation.policy.on_overlap_end) {
             (true, _, _) => (Event::Drained, "every required consumer has moved".to_owned()),
@@ -401,8 +440,7 @@ impl State {
             let message = format!("{} is in `{}` and cannot go back", command.id, rotation.stage.as_str());
             return refuse(Code::PastAbort, message);
         };
-        rotation.attempt = None;
-        rotation.retry = Retry::default();
+        rotation.retry = Retry::after_calling_off(rotation.attempt.take());
         rotation.passed = passed;
         self.note(&mut rotation, format!("abort asked for: {}", command.reason));
         self.enter(rotation, next);
@@ -438,6 +476,11 @@ fn unknown_rotation<T>(id: RotationId) -> Result<T, Refusal> {
     refuse(Code::UnknownRotation, format!("there is no rotation {id}"))
 }
 
+/// The failure with words of a bearable length, whatever the target has said.
+pub(super) fn bearable(failure: &Failure) -> Failure {
+    Failure { class: failure.class, message: super::clip(&failure.message, caps::TEXT_BYTES).to_owned() }
+}
+
 /// Whether `outcome` can come from `step`.
 const fn fits(step: Step, outcome: &StepOutcome) -> bool {
     match outcome {
@@ -450,11 +493,11 @@ const fn fits(step: Step, outcome: &StepOutcome) -> bool {
 }
 
 fn event_of(rotation: &Rotation, outcome: &StepOutcome) -> Event {
-    let last = |count: u32| count + 1 >= rotation.policy.max_attempts;
+    let last = |count: u32| count.saturating_add(1) >= rotation.policy.max_attempts;
     match outcome {
         StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => Event::Done,
         StepOutcome::Failed { failure, .. } => {
-            Event::Failed { class: failure.class, exhausted: last(rotation.retry.count) }
+            Event::Failed { class: failure.class, exhausted: last(rotation.retry.spent) }
         }
         StepOutcome::Unknown { .. } => Event::Lost,
         StepOutcome::Probed(probed) => Event::Probed(probed.candidate),

@@ -81,7 +81,7 @@ impl State {
         if schedule.paused.take().is_none() {
             return Ok(Applied::Unchanged);
         }
-        schedule.next = schedule.timing.next_after(self.now());
+        schedule.next = schedule.next_after(self.now());
         self.write_schedule(schedule);
         Ok(Applied::Changed)
     }
@@ -102,8 +102,8 @@ impl State {
         let Some(mut schedule) = self.schedules.get(name).cloned() else { return };
         let (Some(nominal), Some(fires_at)) = (schedule.next, schedule.fires_at()) else { return };
         let (before, now) = (self.content_digest(), self.now());
-        schedule.next = schedule.timing.next_after(nominal.max(now));
         schedule.last = Some(nominal);
+        schedule.next = schedule.next_after(now);
         let (credential, policy) = (schedule.credential.clone(), schedule.policy.clone());
         let skips = schedule.misfire == Misfire::Skip && now.since(fires_at) > caps::MISFIRE_GRACE;
         self.write_schedule(schedule);

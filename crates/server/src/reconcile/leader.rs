@@ -49,7 +49,7 @@ fn owed(shared: &Shared) -> Vec<Command> {
         commands.push(InstallDataKey { id, wrapped }.into());
     }
     if state.tokens().is_empty() {
-        commands.extend(shared.bootstrap.as_ref().map(|first| first_token(first)));
+        commands.extend(shared.bootstrap.as_ref().map(first_token));
     }
     commands.extend(reachable(shared, &state));
     if state.next_due().is_some_and(|due| due <= clock::now()) {

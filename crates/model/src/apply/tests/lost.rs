@@ -76,7 +76,7 @@ fn a_probe_that_cannot_tell_is_repeated_after_a_wait() {
         machine.wait(Span::seconds(5));
     }
     machine.attempt(job, Step::Probe, unknown());
-    machine.wait(Span::minutes(2));
+    machine.wait_until(machine.rotation(id).retry.not_before);
     machine.attempt(job, Step::Probe, probed(Liveness::Live));
     assert_eq!(machine.stage(id), Stage::Verify);
 }

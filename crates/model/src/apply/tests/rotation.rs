@@ -2,10 +2,11 @@
 
 use super::machine::{
     START, alternating, begin, consumer, credential, failed, overlapping, prepared_for, schedule, single, still_live,
+    unknown,
 };
 use super::{Machine, name};
 use crate::{
-    attempt::{FailureClass, Job, Step},
+    attempt::{FailureClass, Job, Step, StepOutcome},
     caps,
     command::{
         AbortRotation, Finish, PutConsumer, PutSchedule, RemoveConsumer, RemoveCredential, RetryRotation,
@@ -184,17 +185,29 @@ fn from_retire_on_there_is_no_way_back() {
 }
 
 #[test]
-fn an_aborted_install_may_still_be_at_work_so_the_way_back_waits_for_its_deadline() {
-    let mut machine = Machine::alternating();
-    let id = machine.trigger();
-    machine.perform(id, &[Step::Prepare]);
-    let fence = machine.begin(Job::Rotation(id), Step::Install);
-    let deadline = machine.rotation(id).attempt.unwrap().deadline;
-    machine.ok(abort(id));
-    machine.refused(Code::NotYet, begin(Job::Rotation(id), Step::Rollback));
-    machine.refused(Code::StaleAttempt, Finish { job: Job::Rotation(id), fence, outcome: still_live() });
-    machine.wait_until(deadline);
-    assert_eq!(machine.run(id), [Step::Rollback]);
+fn an_aborted_install_may_still_be_at_work_so_the_way_back_waits_for_its_end_or_its_deadline() {
+    for reported in [false, true] {
+        let mut machine = Machine::alternating();
+        let id = machine.trigger();
+        let job = Job::Rotation(id);
+        machine.perform(id, &[Step::Prepare]);
+        let fence = machine.begin(job, Step::Install);
+        let deadline = machine.rotation(id).attempt.unwrap().deadline;
+        machine.ok(abort(id));
+        machine.refused(Code::NotYet, begin(job, Step::Rollback));
+        let late = Finish { job, fence, outcome: unknown() };
+        machine.refused(Code::StaleAttempt, Finish { fence: fence - 1, ..late.clone() });
+        if reported {
+            machine.ok_by("node-1", late.clone());
+            assert_eq!(machine.stage(id), Stage::Rollback, "its outcome does not count");
+        } else {
+            machine.wait_until(deadline);
+        }
+        let rollback = machine.begin(job, Step::Rollback);
+        machine.refused(Code::StaleAttempt, late);
+        machine.finish(job, rollback, StepOutcome::Done { note: String::new() });
+        assert_eq!(machine.stage(id), Stage::Aborted);
+    }
 }
 
 #[test]

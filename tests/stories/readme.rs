@@ -1,0 +1,190 @@
+//! The README tells today's truth: what it shows of `revolve dev` happens in that order, and its console blocks run
+//! as written, against a cluster and a real PostgreSQL.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use harness::{Child, Postgres, cluster::revolve, eventually, port, surroundings};
+use nix::sys::signal::Signal;
+use snapbox::IntoData;
+use tempfile::TempDir;
+
+const README: &str = include_str!("../../README.md");
+const QUICKSTART: &str = include_str!("../../examples/quickstart.yaml");
+/// The last line of the opening; after it the demo goes on by itself.
+const OPENING_ENDS: &str = "Try, in another terminal:";
+const WITHIN: Duration = Duration::from_secs(90);
+
+#[tokio::test]
+async fn dev_does_what_the_readme_shows_and_ends_cleanly_upon_ctrl_c() {
+    let mut dev = Dev::start(&[]).await;
+    let output = dev.process.stdout();
+    let seen: Vec<&str> = output.lines().collect();
+    let mut rest = seen.as_slice();
+    for block in blocks("dev") {
+        for shown in block.lines() {
+            let place = rest.iter().position(|line| pattern(line) == pattern(shown));
+            let place = place.unwrap_or_else(|| panic!("`{shown}` does not come, or not in that order:\n{output}"));
+            rest = &rest[place + 1..];
+        }
+    }
+    let token_file = dev.variable("REVOLVE_TOKEN_FILE");
+    assert!(Path::new(&token_file).exists());
+    dev.process.signal(Signal::SIGINT);
+    let status = dev.process.wait(WITHIN).await;
+    assert_eq!(status.code(), Some(0), "{}", dev.process.tail());
+    assert!(!Path::new(&token_file).exists(), "the temporary folder is gone");
+    assert_eq!(dev.process.stderr(), "", "nothing but the story is printed");
+}
+
+#[tokio::test]
+async fn dev_with_three_nodes_survives_the_death_of_its_leader() {
+    let mut dev = Dev::start(&["--nodes", "3"]).await;
+    let output = dev.process.stdout();
+    let kill = output.lines().find_map(|line| line.split("kill -9 ").nth(1)).expect("it says whom to kill");
+    let leader = nix::unistd::Pid::from_raw(kill.trim().parse().unwrap());
+    nix::sys::signal::kill(leader, Signal::SIGKILL).unwrap();
+    eventually("a new leader to be told", WITHIN, async || {
+        let output = dev.process.stdout();
+        if output.contains("new leader") { Ok(()) } else { Err(output) }
+    })
+    .await;
+    let run = |arguments: &[&str]| {
+        let output = revolve(arguments.iter().copied())
+            .env("REVOLVE_ADDR", dev.variable("REVOLVE_ADDR"))
+            .env("REVOLVE_TOKEN_FILE", dev.variable("REVOLVE_TOKEN_FILE"))
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, _, stderr) = run(&["schedule", "trigger", "demo", "--wait"]);
+    assert_eq!(code, Some(0), "a rotation without the old leader: {stderr}");
+    dev.process.signal(Signal::SIGINT);
+    assert_eq!(dev.process.wait(WITHIN).await.code(), Some(0), "{}", dev.process.tail());
+}
+
+#[tokio::test]
+async fn the_quickstart_runs_as_written() {
+    let postgres = Postgres::start().await;
+    let dev = Dev::start(&[]).await;
+    let place = workplace(&postgres);
+    for (command, code, expected) in blocks("quickstart").flat_map(commands) {
+        let output = Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(place.path())
+            .env("PATH", format!("{}:{}", place.path().join("bin").display(), std::env::var("PATH").unwrap_or_default()))
+            .env("REVOLVE_ADDR", dev.variable("REVOLVE_ADDR"))
+            .env("REVOLVE_TOKEN_FILE", dev.variable("REVOLVE_TOKEN_FILE"))
+            .env("PGHOST", postgres.host())
+            .env("PGPORT", postgres.port().to_string())
+            .env("PGUSER", postgres.superuser())
+            .env("PGPASSWORD", postgres.password())
+            .env("PGDATABASE", "postgres")
+            .output()
+            .unwrap();
+        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(code), "`{command}`\n{stdout}\n{stderr}");
+        // Where a block shows an error it is stderr that is shown.
+        let shown = if code > 2 { stderr } else { stdout };
+        let same = snapbox::Assert::new().try_eq(Some(&command), shown.into_data(), expected.into_data());
+        same.unwrap_or_else(|difference| panic!("`{command}`\n{difference}"));
+    }
+}
+
+/// `revolve dev`, once it has told its opening.
+struct Dev {
+    process: Child,
+    _folder: TempDir,
+}
+
+impl Dev {
+    async fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("revolve-story-").tempdir().unwrap();
+        let port = free_ports(6).to_string();
+        let mut command = revolve(["dev", "--port", &port]);
+        command.args(arguments).env("TMPDIR", folder.path());
+        let mut process = Child::spawn("dev", folder.path(), command);
+        eventually("the opening of `revolve dev`", WITHIN, async || {
+            assert!(process.ended().is_none(), "it ended\n{}", process.tail());
+            process.stdout().contains(OPENING_ENDS).then_some(()).ok_or_else(|| process.stdout())
+        })
+        .await;
+        // The rest of the opening comes in the same breath; the line with the variables stands in it.
+        eventually("the variables to be told", WITHIN, async || process.stdout().contains("--wait=acked")).await;
+        Self { process, _folder: folder }
+    }
+
+    /// The value that it says a variable should have.
+    fn variable(&self, name: &str) -> String {
+        let output = self.process.stdout();
+        let given = output.split_whitespace().find_map(|word| word.strip_prefix(&format!("{name}=")));
+        given.unwrap_or_else(|| panic!("`{name}` is not told:\n{output}")).to_owned()
+    }
+}
+
+/// The first of `count` neighbouring ports that are free.
+fn free_ports(count: u16) -> u16 {
+    loop {
+        let first = port::free();
+        if (first..first + count).all(|port| std::net::TcpListener::bind(port::loopback(port)).is_ok()) {
+            return first;
+        }
+    }
+}
+
+/// A folder as a reader of the README has it: the examples, for this PostgreSQL, and `revolve` on the path.
+fn workplace(postgres: &Postgres) -> TempDir {
+    let folder = tempfile::Builder::new().prefix("revolve-reader-").tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { folder.path().join(name) };
+    fs::create_dir(path("examples")).unwrap();
+    fs::create_dir(path("bin")).unwrap();
+    let quickstart = QUICKSTART.replace("port: 5432", &format!("port: {}", postgres.port()));
+    fs::write(path("examples/quickstart.yaml"), quickstart).unwrap();
+    std::os::unix::fs::symlink(fs::canonicalize(surroundings::revolve_bin()).unwrap(), path("bin/revolve")).unwrap();
+    folder
+}
+
+/// The fenced blocks of the README that are marked for `story`, in order.
+fn blocks(story: &str) -> impl Iterator<Item = &'static str> {
+    let mark = format!("<!-- story: {story} -->\n```");
+    let found: Vec<&str> = README
+        .split(mark.as_str())
+        .skip(1)
+        .map(|rest| rest.split_once('\n').and_then(|(_, rest)| rest.split_once("\n```")).expect("the fence is closed").0)
+        .collect();
+    assert!(!found.is_empty(), "the README has blocks for `{story}`");
+    found.into_iter()
+}
+
+/// The commands of a console block: what is typed, the exit code expected, and the output expected.
+fn commands(block: &str) -> Vec<(String, i32, String)> {
+    let text = format!("\n{block}\n");
+    text.split("\n$ ")
+        .skip(1)
+        .map(|part| {
+            let (command, rest) = part.split_once('\n').unwrap_or((part, ""));
+            let (code, output) = match rest.strip_prefix("? ").and_then(|rest| rest.split_once('\n')) {
+                Some((code, output)) => (code.trim().parse().expect("an exit code"), output),
+                None => (0, rest),
+            };
+            let output = output.trim_end_matches('\n');
+            let output = if output.is_empty() { String::new() } else { format!("{output}\n") };
+            (command.to_owned(), code, output)
+        })
+        .collect()
+}
+
+/// A line without what differs from run to run: the time at its start and every number of milliseconds.
+fn pattern(line: &str) -> String {
+    let words = line.split(' ').map(|word| {
+        let time = word.len() == 10 && word.split(':').count() == 3;
+        let number = word.trim_start_matches('(');
+        let count = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && word.starts_with('(');
+        if time || count { "#" } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
