@@ -163,5 +163,5 @@ async fn audit(stage: &Stage, canaries: &[Canary]) -> Vec<Sighting> {
     let records = stage.audit("").await;
     assert!(records.len() > 20, "there is something to search");
     let texts: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
-    texts.iter().flat_map(|text| canaries.iter().flat_map(|canary| canary.find("an audit record", text))).collect()
+    texts.iter().flat_map(|text| canaries.iter().flat_map(move |canary| canary.find("an audit record", text))).collect()
 }

@@ -38,6 +38,8 @@ async fn a_revocation_stays_open_until_the_consumer_that_was_away_has_acknowledg
     let batch = Consumer::follow(&batch);
     let closed = seen(&stage, &id, "acknowledged by all", |status| status.revocation.as_ref().is_some_and(|row| row.acked)).await;
     assert!(receipt(&closed, "batch").unwrap().enforced);
+    let repair = stage.rotations().await.remove(0);
+    stage.settled(&repair.id).await;
     let current = stage.credential().await.current_version;
     assert!(current > compromised.version, "a new version was made in place of the compromised one");
     eventually("all consumers to have seen the same", WITHIN, async || {

@@ -67,9 +67,9 @@ impl Nodes {
         Ok(Self { folder, addresses, running })
     }
 
-    /// The address of the first node, for people.
-    pub fn address(&self) -> String {
-        self.addresses.first().map(|first| format!("http://{}", first.client)).unwrap_or_default()
+    /// The addresses of all nodes, as `REVOLVE_ADDR` takes them.
+    pub fn addresses(&self) -> String {
+        self.addresses.iter().map(|node| format!("http://{}", node.client)).collect::<Vec<_>>().join(",")
     }
 
     /// How many nodes there are.

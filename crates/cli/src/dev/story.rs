@@ -34,13 +34,15 @@ pub struct Story {
     target: DemoTarget,
     kept: bool,
     told: BTreeSet<String>,
+    /// The versions whose end the consumer has acknowledged.
+    dropped: BTreeSet<u32>,
     leader: u64,
 }
 
 impl Story {
     /// A story of these nodes and this target; `kept` says whether their state outlives the run.
     pub const fn new(nodes: Nodes, target: DemoTarget, kept: bool) -> Self {
-        Self { nodes: Some(nodes), target, kept, told: BTreeSet::new(), leader: 0 }
+        Self { nodes: Some(nodes), target, kept, told: BTreeSet::new(), dropped: BTreeSet::new(), leader: 0 }
     }
 
     /// Runs the system and tells what happens, without end.
@@ -188,24 +190,20 @@ impl Story {
 
     /// Waits for the consumer's receipt of the old version's revocation.
     async fn acknowledged(&mut self, deeds: &mut mpsc::Receiver<Deed>, version: u32) -> anyhow::Result<()> {
-        let waiting = async {
-            while let Some(deed) = deeds.recv().await {
-                let done = matches!(deed, Deed::Dropped { version: dropped } if dropped == version);
-                self.tell_deed(&deed, true)?;
-                if done {
-                    return anyhow::Ok(true);
-                }
+        let deadline = tokio::time::Instant::now() + SETTLED_WITHIN;
+        while !self.dropped.contains(&version) {
+            match tokio::time::timeout_at(deadline, deeds.recv()).await {
+                Ok(Some(deed)) => self.tell_deed(&deed, true)?,
+                Ok(None) | Err(_) => bail!("{CONSUMER} has not acknowledged the end of v{version}"),
             }
-            Ok(false)
-        };
-        match tokio::time::timeout(SETTLED_WITHIN, waiting).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(false)) | Err(_) => bail!("{CONSUMER} has not acknowledged the end of v{version}"),
         }
+        Ok(())
     }
 
-    fn tell_deed(&self, deed: &Deed, aloud: bool) -> anyhow::Result<()> {
+    fn tell_deed(&mut self, deed: &Deed, aloud: bool) -> anyhow::Result<()> {
+        if let Deed::Dropped { version } = deed {
+            self.dropped.insert(*version);
+        }
         match deed {
             Deed::Failed(problem) => self.line(&format!("{CONSUMER:<17} FAILED: {problem}")),
             Deed::Moved { .. } | Deed::Dropped { .. } if !aloud => Ok(()),
@@ -219,13 +217,13 @@ impl Story {
     }
 
     fn next_commands(&self) -> anyhow::Result<()> {
-        let (address, token) = (self.nodes().address(), self.nodes().token_file());
+        let (addresses, token) = (self.nodes().addresses(), self.nodes().token_file());
         say("")?;
-        say(&format!("  address     {address}"))?;
+        say(&format!("  address     {addresses}"))?;
         say(&format!("  token file  {}", token.display()))?;
         say("")?;
         say("Try, in another terminal:")?;
-        say(&format!("  export REVOLVE_ADDR={address} REVOLVE_TOKEN_FILE={}", token.display()))?;
+        say(&format!("  export REVOLVE_ADDR={addresses} REVOLVE_TOKEN_FILE={}", token.display()))?;
         say("  revolve status")?;
         say("  revolve schedule trigger demo --wait")?;
         say("  revolve revocation create credential demo --reason-code key-compromise --reason test --yes --wait=acked")?;

@@ -191,6 +191,13 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_understood() {
+        let postgres = parse(include_str!("../../../../examples/postgres.yaml"), "postgres.yaml").unwrap();
+        assert!(postgres.iter().any(|document| document.kind == Kind::Schedule));
+        parse(include_str!("../../../../examples/aws-secrets-manager.yaml"), "aws.yaml").unwrap();
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         assert!(fault("kind: Target\n").contains("`apiVersion` is missing"));
         let spec_first = "apiVersion: revolve/v1\nspec: {}\nkind: Target\n";

@@ -116,8 +116,8 @@ fn check_rotations(before: &State, after: &State) {
             assert_eq!(Some(attempt.step), new.stage.step());
         }
         // One candidate for one run: another one only after the first was revoked.
-        if let (Some(was), Some(is)) = (old.and_then(|row| row.to), new.to)
-            && was != is
+        if let Some(was) = old.and_then(|row| row.to)
+            && new.to != Some(was)
         {
             let was = after.versions().get(&(new.credential.clone(), was)).unwrap();
             assert!(!was.state.is_live(), "a second candidate while {was:?}");

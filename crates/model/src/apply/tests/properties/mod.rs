@@ -5,7 +5,7 @@ mod moves;
 
 use std::sync::LazyLock;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree};
 
 use super::machine::{adopt, alternating, consumer, credential, identity, overlapping, schedule, single, target};
 use super::{Machine, name};

@@ -251,7 +251,7 @@ impl Move {
     fn break_glass(&self, state: &State) -> Command {
         let (id, reason) = (grant(state, self.b), "why".to_owned());
         match self.a % 12 {
-            0..=2 => RequestGrant {
+            0 => RequestGrant {
                 target: chosen(&["db", "cache"], self.b),
                 role: pick(&["reader", "reader", "reader", "owner"], self.b).into(),
                 duration: Span::minutes(u64::from(self.b)),
@@ -259,10 +259,10 @@ impl Move {
                 reason,
             }
             .into(),
-            3..=6 => ApproveGrant { id }.into(),
-            7 => DenyGrant { id, reason }.into(),
-            8 => EndGrant { id, reason }.into(),
-            9 => RevealGrant { id }.into(),
+            1..=4 => ApproveGrant { id }.into(),
+            5 => DenyGrant { id, reason }.into(),
+            6 => EndGrant { id, reason }.into(),
+            7..=9 => RevealGrant { id }.into(),
             _ => ReviewGrant { id, note: "as told".into() }.into(),
         }
     }
