@@ -85,7 +85,7 @@ async fn a_grant_can_be_denied_ended_and_never_approved_by_its_requester() {
     assert_eq!(code(people.bob.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await), "not_the_requester");
     people.alice.end_grant(v1::EndGrantRequest { id: id.clone(), reason: "done".into() }).await.unwrap();
     let over = ended(&stage, &people.bob, &id).await;
-    assert_eq!(over.end_reason, "ended");
+    assert_eq!(over.end_reason, "ended by alice");
     assert!(over.ended_ms < over.expires_ms && !alive(&session).await && !login.works(&stage.postgres).await);
 
     let too_long = v1::RequestGrantRequest { duration_ms: 4 * 3_600_000 + 1, ..wanted() };

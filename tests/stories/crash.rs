@@ -135,11 +135,13 @@ impl Play {
 
     /// One rotation, in which a node dies at `point` and comes back.
     async fn crash_at(&mut self, point: &str, casualties: Casualties) {
+        let t0 = std::time::Instant::now(); eprintln!("TT begin {point}");
         let leader = self.stage.cluster.leader().await;
         let witness = Witness::begin(&self.stage.postgres).await;
         self.order_death_at(point);
         let id = self.stage.trigger().await;
         let cluster = &mut self.stage.cluster;
+        eprintln!("TT triggered {:?}", t0.elapsed());
         let mut dead = eventually(format!("a node to die at {point}"), WITHIN, async || {
             let ended = cluster.reap();
             if ended.is_empty() { None } else { Some(ended) }
@@ -152,7 +154,9 @@ impl Play {
         for node in dead {
             cluster.start_node(node);
         }
-        self.settled(&id, point).await;
+        eprintln!("TT restarted {:?}", t0.elapsed());
+        self.settled(&id, point).await; eprintln!("TT settled {:?}", t0.elapsed());
+        eprintln!("{}", told(&self.stage.rotation(&id).await));
 
         let current = self.stage.secret().await;
         let old = self.versions.last().unwrap();
