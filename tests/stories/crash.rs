@@ -135,13 +135,11 @@ impl Play {
 
     /// One rotation, in which a node dies at `point` and comes back.
     async fn crash_at(&mut self, point: &str, casualties: Casualties) {
-        let t0 = std::time::Instant::now(); eprintln!("TT begin {point}");
         let leader = self.stage.cluster.leader().await;
         let witness = Witness::begin(&self.stage.postgres).await;
         self.order_death_at(point);
         let id = self.stage.trigger().await;
         let cluster = &mut self.stage.cluster;
-        eprintln!("TT triggered {:?}", t0.elapsed());
         let mut dead = eventually(format!("a node to die at {point}"), WITHIN, async || {
             let ended = cluster.reap();
             if ended.is_empty() { None } else { Some(ended) }
@@ -154,16 +152,14 @@ impl Play {
         for node in dead {
             cluster.start_node(node);
         }
-        eprintln!("TT restarted {:?}", t0.elapsed());
-        self.settled(&id, point).await; eprintln!("TT settled {:?}", t0.elapsed());
-        eprintln!("{}", told(&self.stage.rotation(&id).await));
+        self.settled(&id, point).await;
 
         let current = self.stage.secret().await;
-        let old = self.versions.last().unwrap();
+        let old = self.versions.last().unwrap().clone();
         assert_eq!(current.version, old.version + 1, "{point}: there is one new version");
         assert!(!old.works(&self.stage.postgres).await, "{point}: the old version is dead");
-        self.versions.push(current);
-        witness.confirm(&self.stage.postgres, &self.versions).await;
+        self.versions.push(current.clone());
+        witness.confirm(&self.stage.postgres, &[old, current]).await;
         self.stage.assert_only_expected_roles_and_one_live_password().await;
     }
 

@@ -21,8 +21,10 @@ use moves::Move;
 
 /// Cases of the default run, over all properties of this file.
 const CASES: u32 = 10_000;
-/// Commands in one case.
-const MOVES: usize = 24;
+/// Commands in most cases; the others go deep.
+const MOVES: usize = 150;
+/// Commands in one case of twelve.
+const MANY_MOVES: usize = 400;
 
 /// What every case begins with: three credentials of three strategies, one of them without a version yet.
 static BEGINNING: LazyLock<(State, Time)> = LazyLock::new(|| {
@@ -61,7 +63,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: CASES / 2, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_sequence_of_commands_breaks_a_promise(moves in prop::collection::vec(moves::any(), 1..=MOVES)) {
+    fn no_sequence_of_commands_breaks_a_promise(moves in sequences()) {
         let (mut state, mut now) = BEGINNING.clone();
         let mut before = state.clone();
         for made in &moves {
@@ -76,7 +78,7 @@ proptest! {
 
     #[test]
     fn replicas_agree_also_after_a_snapshot_or_a_restart_at_any_point(
-        moves in prop::collection::vec(moves::any(), 1..=MOVES), cut in 0..MOVES,
+        moves in sequences(), cut in any::<prop::sample::Index>(),
     ) {
         let (mut leader, mut now) = BEGINNING.clone();
         let mut follower = leader.clone();
@@ -90,7 +92,7 @@ proptest! {
             let read = Stamped::decode(&bytes).unwrap();
             prop_assert_eq!(&read, &stamped);
             prop_assert_eq!(follower.apply(&read), outcome);
-            if step == cut {
+            if step == cut.index(moves.len()) {
                 follower = load(follower.records());
             }
             prop_assert_eq!(follower.digest(), leader.digest());
@@ -102,6 +104,11 @@ proptest! {
         prop_assert!(restarted.records().eq(leader.records()));
         prop_assert_eq!(restarted.work(NodeId(1), now), leader.work(NodeId(1), now));
     }
+}
+
+fn sequences() -> impl Strategy<Value = Vec<Move>> {
+    let of = |length| prop::collection::vec(moves::any(), length);
+    prop_oneof![11 => of(1..=MOVES), 1 => of(1..=MANY_MOVES)]
 }
 
 fn load(records: impl Iterator<Item = Record>) -> State {
