@@ -9,9 +9,7 @@ use harness::eventually;
 use model::credential::Strategy;
 use tempfile::TempDir;
 
-use super::stage::{
-    Consumer, Login, Setup, Stage, WITHIN, Witness, alternating_users, single_user, told,
-};
+use super::stage::{Consumer, Login, Setup, Stage, WITHIN, Witness, alternating_users, single_user, told};
 
 /// The steps of a rotation that a worker performs.
 const STEPS: [&str; 7] = ["prepare", "install", "verify", "publish", "retire", "sever", "prove-refused"];
@@ -66,7 +64,9 @@ async fn the_leader_may_die_while_a_step_hangs_at_the_target_and_while_consumers
 
     stage.proxy().blackhole();
     let id = stage.trigger().await;
-    stage.seen(&id, "an attempt that hangs", |run| run.stage == "install" && !run.attempt_node.is_empty()).await;
+    stage
+        .seen(&id, "an attempt that hangs", |run| run.stage == "install" && !run.attempt_node.is_empty())
+        .await;
     let first = kill_leader(&mut stage).await;
     stage.proxy().pass();
     stage.settled(&id).await;

@@ -1,12 +1,13 @@
 //! Consumers decide how long an old credential lives beside the new one, within the maximum that its schedule sets.
 
+use client::v1::EventKind::{CredentialRestored, CredentialRevoked, CredentialRotated};
 use client::{Client, ReceiptStage, v1};
 use harness::eventually;
 
 use super::stage::{Consumer, Login, Setup, Stage, WITHIN, alive, alternating_users, passages, told};
 
 /// Long enough to look at both versions while they live, short enough to wait for.
-const SHORT_OVERLAP_MS: u64 = 4_000;
+const SHORT_OVERLAP_MS: u64 = 8_000;
 const HOUR_MS: u64 = 3_600_000;
 
 #[tokio::test]
@@ -33,7 +34,10 @@ async fn a_silent_consumer_under_policy_hold_leaves_both_versions_until_a_person
 
     let revision = stage.events().await.last().unwrap().revision;
     let billing = Consumer::follow(&run.silent);
-    eventually("the late answer", WITHIN, async || billing.seen().iter().any(|event| event.revision == revision)).await;
+    eventually("the late answer", WITHIN, async || {
+        billing.seen().iter().any(|event| event.revision == revision)
+    })
+    .await;
     stage.client.retry_rotation(v1::RetryRotationRequest { id: run.id.clone() }).await.unwrap();
     stage.settled(&run.id).await;
     assert!(!run.old.works(&stage.postgres).await && !alive(&run.session).await);
@@ -50,11 +54,9 @@ async fn a_silent_consumer_under_policy_abort_brings_the_old_version_back() {
     assert!(alive(&run.session).await, "the version that is kept keeps its sessions");
     stage.assert_only_expected_roles_and_one_live_password().await;
     assert_eq!(stage.versions().await, [(1, "active".into()), (2, "destroyed".into())]);
-    let told = stage.told_by_feed().await;
-    use v1::EventKind::{CredentialRestored, CredentialRevoked, CredentialRotated};
     let expected =
         [(CredentialRotated, 1), (CredentialRotated, 2), (CredentialRevoked, 2), (CredentialRestored, 1)];
-    assert_eq!(told, expected);
+    assert_eq!(stage.told_by_feed().await, expected);
 }
 
 #[tokio::test]
@@ -75,8 +77,7 @@ async fn when_every_consumer_has_acknowledged_the_old_version_goes_at_once() {
     assert!(!old.works(&stage.postgres).await);
     stage.assert_only_expected_roles_and_one_live_password().await;
     // Both are told of the end as well, and answer.
-    let is_the_end =
-        |event: &v1::Event| event.kind() == v1::EventKind::CredentialRevoked && event.version == old.version;
+    let is_the_end = |event: &v1::Event| event.kind() == CredentialRevoked && event.version == old.version;
     for consumer in [&billing, &shipping] {
         eventually("both to be told", WITHIN, async || consumer.seen().iter().any(is_the_end)).await;
     }
@@ -101,9 +102,15 @@ async fn a_consumer_that_only_received_or_failed_does_not_end_the_overlap() {
         feed.next().await.unwrap();
     }
     for stage_of_receipt in [ReceiptStage::Received, ReceiptStage::Failed] {
-        billing.acknowledge(stage_of_receipt, [revision..=revision], "the pool does not reload").await.unwrap();
+        billing
+            .acknowledge(stage_of_receipt, [revision..=revision], "the pool does not reload")
+            .await
+            .unwrap();
         let rotation = stage.rotation(&id).await;
-        assert_eq!((rotation.stage.as_str(), &rotation.waiting_for[..]), ("drain", &["billing".to_owned()][..]));
+        assert_eq!(
+            (rotation.stage.as_str(), &rotation.waiting_for[..]),
+            ("drain", &["billing".to_owned()][..])
+        );
         assert!(old.works(&stage.postgres).await);
     }
     billing.acknowledge(ReceiptStage::Enforced, [revision..=revision], "").await.unwrap();

@@ -200,12 +200,7 @@ impl Stage {
     /// # Panics
     ///
     /// At once when it ends or is quarantined before that, with its history.
-    pub async fn seen(
-        &self,
-        id: &str,
-        what: &str,
-        awaited: impl Fn(&v1::Rotation) -> bool,
-    ) -> v1::Rotation {
+    pub async fn seen(&self, id: &str, what: &str, awaited: impl Fn(&v1::Rotation) -> bool) -> v1::Rotation {
         eventually(format!("{id} to be seen: {what}"), WITHIN, async || {
             let rotation = self.rotation(id).await;
             if awaited(&rotation) {
@@ -350,7 +345,7 @@ pub fn credential(strategy: &Strategy) -> v1::Credential {
 
 /// A schedule that fires only when triggered.
 pub fn schedule(policy: v1::RotationPolicy) -> v1::Schedule {
-    let half_a_year_on = (model_now() + SELDOM_MS / 2) % SELDOM_MS;
+    let half_a_year_on = (now_ms() + SELDOM_MS / 2) % SELDOM_MS;
     let timing = v1::Timing { every_ms: SELDOM_MS, phase_ms: half_a_year_on, ..v1::Timing::default() };
     v1::Schedule {
         name: CREDENTIAL.into(),
@@ -392,7 +387,7 @@ pub fn passages(rotation: &v1::Rotation, stage: &str, note: &str) -> usize {
     rotation.history.iter().filter(|passage| passage.stage == stage && passage.note.starts_with(note)).count()
 }
 
-fn model_now() -> u64 {
+fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    u64::try_from(now.expect("the clock is past 1970").as_millis()).expect("the clock is before the year 500 million")
+    u64::try_from(now.expect("the clock is past 1970").as_millis()).expect("the clock is not far ahead")
 }

@@ -76,7 +76,12 @@ async fn refused(stage: &Stage, class: &str, cause: &str) -> String {
     let witness = Witness::begin(&stage.postgres).await;
     let id = stage.trigger().await;
     let rotation = stage.reached(&id, "quarantined").await;
-    assert_eq!((rotation.failure_class.as_str(), rotation.failed_attempts), (class, 1), "{}", told(&rotation));
+    assert_eq!(
+        (rotation.failure_class.as_str(), rotation.failed_attempts),
+        (class, 1),
+        "{}",
+        told(&rotation)
+    );
     assert!(rotation.failure.contains(cause), "{}", told(&rotation));
     let shown = stage.status().await.quarantined;
     assert_eq!(shown.iter().map(|rotation| &rotation.id).collect::<Vec<_>>(), [&id]);

@@ -76,7 +76,9 @@ impl Step {
     #[must_use]
     pub const fn is_lasting(self) -> bool {
         match self {
-            Self::Install | Self::Publish | Self::Retire | Self::Sever | Self::Rollback | Self::Remove => true,
+            Self::Install | Self::Publish | Self::Retire | Self::Sever | Self::Rollback | Self::Remove => {
+                true
+            }
             Self::Prepare | Self::Probe | Self::Verify | Self::ProveRefused => false,
         }
     }

@@ -75,7 +75,9 @@ impl Grant {
     pub fn ends_by_itself(&self) -> Option<Time> {
         match self.stage {
             GrantStage::Requested => Some(self.requested.plus(caps::REQUEST_LAPSES_AFTER)),
-            GrantStage::Prepare | GrantStage::Install | GrantStage::Uncertain | GrantStage::Active => self.expires,
+            GrantStage::Prepare | GrantStage::Install | GrantStage::Uncertain | GrantStage::Active => {
+                self.expires
+            }
             GrantStage::Retire
             | GrantStage::Sever
             | GrantStage::ProveRefused
@@ -262,3 +264,6 @@ pub fn transition(stage: GrantStage, event: GrantEvent) -> Result<GrantStage, cr
         _ => Err(crate::rotation::Illegal),
     }
 }
+
+#[cfg(test)]
+mod tests;

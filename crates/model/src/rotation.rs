@@ -391,3 +391,6 @@ pub struct Passage {
     /// What happened, for people.
     pub note: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ impl State {
         let ready = |job: &Job| {
             let need = self.need(*job)?;
             let due = need.attempt.is_none() && need.retry.not_before <= now;
-            (due && self.is_assigned(*job, need.retry.count, node)).then(|| Work {
+            (due && self.is_assigned(*job, need.retry.count, node)).then_some(Work {
                 job: *job,
                 step: need.step,
                 failures: need.retry.count,

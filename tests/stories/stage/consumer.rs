@@ -61,7 +61,7 @@ async fn follow(mut feed: Subscriber, seen: Arc<Mutex<Vec<v1::Event>>>) {
     loop {
         let update = feed.next().await.expect("the feed can be followed");
         if let Update::Event(event) = update {
-            acknowledge(&feed, event.revision).await.expect("an event that was delivered may be acknowledged");
+            acknowledge(&feed, event.revision).await.expect("what was delivered may be acknowledged");
             seen.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         }
     }

@@ -18,13 +18,19 @@ impl State {
     pub(super) fn issue_token(&mut self, command: &IssueToken) -> Outcome {
         check::text("principal", &command.principal, Code::TextRequired)?;
         if self.tokens.contains(&command.name) {
-            return refuse(Code::AlreadyExists, format!("a token named `{}` exists or existed", command.name));
+            return refuse(
+                Code::AlreadyExists,
+                format!("a token named `{}` exists or existed", command.name),
+            );
         }
         match (&command.consumer, command.role) {
             (Some(consumer), Role::Consumer) => drop(self.known_consumer(consumer)?.name.clone()),
             (None, Role::Admin | Role::Operator | Role::Approver | Role::Auditor) => {}
             (None, Role::Consumer) => {
-                return refuse(Code::ConsumerBinding, "a token with role `consumer` must speak for one consumer");
+                return refuse(
+                    Code::ConsumerBinding,
+                    "a token with role `consumer` must speak for one consumer",
+                );
             }
             (Some(_), role) => {
                 let message = format!("a token with role `{}` does not speak for a consumer", role.as_str());
@@ -58,7 +64,10 @@ impl State {
             return Ok(Applied::Unchanged);
         }
         let is_admin = |token: &Token| token.role == Role::Admin && token.is_live(now);
-        let others = self.tokens.values().any(|other| other.name != command.name && is_admin(other) && other.expires.is_none());
+        let others = self
+            .tokens
+            .values()
+            .any(|other| other.name != command.name && is_admin(other) && other.expires.is_none());
         if is_admin(token) && !others {
             let message = format!("`{}` is the last admin token that does not expire", command.name);
             return refuse(Code::LastAdmin, message);
@@ -102,7 +111,10 @@ impl State {
             return refuse(Code::DataKeyExists, "a data key is in place already");
         }
         if command.wrapped.is_empty() || command.wrapped.len() > crate::caps::SEALED_BYTES {
-            return refuse(Code::OutOfRange, format!("a wrapped key of {} bytes is no key", command.wrapped.len()));
+            return refuse(
+                Code::OutOfRange,
+                format!("a wrapped key of {} bytes is no key", command.wrapped.len()),
+            );
         }
         self.facts.data_key = Some(DataKey { id: command.id, wrapped: command.wrapped.clone() });
         Ok(Applied::Changed)
@@ -111,7 +123,12 @@ impl State {
     pub(super) fn record_read(&mut self, command: &RecordRead) -> Outcome {
         let version = self.known_version(&command.credential, command.version)?;
         if version.sealed.is_none() || !version.state.is_live() {
-            let message = format!("version {} of `{}` is {}", command.version, command.credential, version.state.as_str());
+            let message = format!(
+                "version {} of `{}` is {}",
+                command.version,
+                command.credential,
+                version.state.as_str()
+            );
             return Err(Refusal::new(Code::NoSecret, message));
         }
         Ok(Applied::Unchanged)
@@ -121,7 +138,14 @@ impl State {
         let digest = self.content_digest();
         for refusal in &command.refusals {
             let times = if refusal.count > 1 { format!("{} times", refusal.count) } else { String::new() };
-            self.record(digest, &refusal.actor, &refusal.action, refusal.object.clone(), times, Some(&refusal.code));
+            self.record(
+                digest,
+                &refusal.actor,
+                &refusal.action,
+                refusal.object.clone(),
+                times,
+                Some(&refusal.code),
+            );
         }
         Applied::Unchanged
     }

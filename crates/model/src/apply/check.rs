@@ -22,7 +22,10 @@ pub(super) fn text(field: &str, value: &str, missing: Code) -> Result<(), Refusa
 /// A text that may be empty.
 pub(super) fn optional_text(field: &str, value: &str) -> Result<(), Refusal> {
     if value.len() > caps::TEXT_BYTES {
-        return refuse(Code::TooLong, format!("`{field}` has {} bytes, more than {}", value.len(), caps::TEXT_BYTES));
+        return refuse(
+            Code::TooLong,
+            format!("`{field}` has {} bytes, more than {}", value.len(), caps::TEXT_BYTES),
+        );
     }
     if value.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         return refuse(Code::InvalidRequest, format!("`{field}` contains control characters"));
@@ -48,11 +51,15 @@ pub(super) fn span(field: &str, value: Span, min: Span, max: Span) -> Result<(),
 
 impl State {
     pub(super) fn known_identity(&self, name: &IdentityName) -> Result<&crate::identity::Identity, Refusal> {
-        self.identities.get(name).ok_or_else(|| Refusal::new(Code::UnknownIdentity, format!("there is no identity `{name}`")))
+        self.identities
+            .get(name)
+            .ok_or_else(|| Refusal::new(Code::UnknownIdentity, format!("there is no identity `{name}`")))
     }
 
     pub(super) fn known_target(&self, name: &TargetName) -> Result<&Target, Refusal> {
-        self.targets.get(name).ok_or_else(|| Refusal::new(Code::UnknownTarget, format!("there is no target `{name}`")))
+        self.targets
+            .get(name)
+            .ok_or_else(|| Refusal::new(Code::UnknownTarget, format!("there is no target `{name}`")))
     }
 
     pub(super) fn known_store(&self, name: &StoreName) -> Result<(), Refusal> {
@@ -75,6 +82,8 @@ impl State {
     }
 
     pub(super) fn known_consumer(&self, name: &ConsumerName) -> Result<&crate::consumer::Consumer, Refusal> {
-        self.consumers.get(name).ok_or_else(|| Refusal::new(Code::UnknownConsumer, format!("there is no consumer `{name}`")))
+        self.consumers
+            .get(name)
+            .ok_or_else(|| Refusal::new(Code::UnknownConsumer, format!("there is no consumer `{name}`")))
     }
 }

@@ -3,7 +3,8 @@
 use crate::{
     State, caps,
     command::{
-        Adopt, PutCredential, PutIdentity, PutStore, PutTarget, RemoveCredential, RemoveIdentity, RemoveStore, RemoveTarget,
+        Adopt, PutCredential, PutIdentity, PutStore, PutTarget, RemoveCredential, RemoveIdentity,
+        RemoveStore, RemoveTarget,
     },
     credential::{Credential, Strategy, Version, VersionState},
     identity::Identity,
@@ -46,7 +47,10 @@ impl State {
     pub(super) fn remove_identity(&mut self, command: &RemoveIdentity) -> Outcome {
         self.known_identity(&command.name)?;
         if let Some(user) = self.credentials.values().find(|row| row.identity == command.name) {
-            return refuse(Code::InUse, format!("identity `{}` has the credential `{}`", command.name, user.name));
+            return refuse(
+                Code::InUse,
+                format!("identity `{}` has the credential `{}`", command.name, user.name),
+            );
         }
         self.identities.remove(&command.name);
         Ok(Applied::Changed)
@@ -62,11 +66,17 @@ impl State {
         let length = command.secrets.length;
         if !(caps::SECRET_MIN..=caps::SECRET_MAX).contains(&length) {
             let (min, max) = (caps::SECRET_MIN, caps::SECRET_MAX);
-            return refuse(Code::OutOfRange, format!("a secret length of {length} is outside {min} to {max}"));
+            return refuse(
+                Code::OutOfRange,
+                format!("a secret length of {length} is outside {min} to {max}"),
+            );
         }
         let old = self.targets.get(&command.name);
         if let Some(old) = old.filter(|old| old.provider != command.provider) {
-            return refuse(Code::Immutable, format!("target `{}` is of provider `{}`", command.name, old.provider));
+            return refuse(
+                Code::Immutable,
+                format!("target `{}` is of provider `{}`", command.name, old.provider),
+            );
         }
         let target = Target {
             name: command.name.clone(),
@@ -82,9 +92,14 @@ impl State {
     pub(super) fn remove_target(&mut self, command: &RemoveTarget) -> Outcome {
         self.known_target(&command.name)?;
         if let Some(user) = self.credentials.values().find(|row| row.target == command.name) {
-            return refuse(Code::InUse, format!("credential `{}` is honoured at target `{}`", user.name, command.name));
+            return refuse(
+                Code::InUse,
+                format!("credential `{}` is honoured at target `{}`", user.name, command.name),
+            );
         }
-        if let Some(grant) = self.grants.values().find(|row| row.target == command.name && !row.stage.is_terminal()) {
+        if let Some(grant) =
+            self.grants.values().find(|row| row.target == command.name && !row.stage.is_terminal())
+        {
             return refuse(Code::InUse, format!("grant `{}` is for target `{}`", grant.id, command.name));
         }
         self.targets.remove(&command.name);
@@ -111,7 +126,10 @@ impl State {
         self.known_store(&command.name)?;
         let holds = |row: &&Credential| row.stores.iter().any(|place| place.store == command.name);
         if let Some(user) = self.credentials.values().find(holds) {
-            return refuse(Code::InUse, format!("store `{}` holds the credential `{}`", command.name, user.name));
+            return refuse(
+                Code::InUse,
+                format!("store `{}` holds the credential `{}`", command.name, user.name),
+            );
         }
         self.stores.remove(&command.name);
         Ok(Applied::Changed)
@@ -150,14 +168,23 @@ impl State {
     pub(super) fn remove_credential(&mut self, command: &RemoveCredential) -> Outcome {
         let credential = self.known_credential(&command.name)?;
         if let Some(rotation) = credential.rotation {
-            return refuse(Code::InUse, format!("credential `{}` is being rotated by {rotation}", command.name));
+            return refuse(
+                Code::InUse,
+                format!("credential `{}` is being rotated by {rotation}", command.name),
+            );
         }
         if let Some(live) = self.versions_of(&command.name).find(|version| version.state.is_live()) {
-            let message = format!("version {} of credential `{}` is still honoured; revoke it first", live.number, command.name);
+            let message = format!(
+                "version {} of credential `{}` is still honoured; revoke it first",
+                live.number, command.name
+            );
             return refuse(Code::InUse, message);
         }
         if let Some(schedule) = self.index.schedule_of(&command.name) {
-            return refuse(Code::InUse, format!("schedule `{schedule}` rotates credential `{}`", command.name));
+            return refuse(
+                Code::InUse,
+                format!("schedule `{schedule}` rotates credential `{}`", command.name),
+            );
         }
         if let Some(row) = self.credentials.remove(&command.name) {
             self.index.remove_credential(&row);
@@ -199,7 +226,10 @@ impl State {
                 check::text("shared.owner", &exception.owner, Code::SharedExceptionRequired)?;
                 check::text("shared.reason", &exception.reason, Code::SharedExceptionRequired)?;
                 if exception.ends <= self.now() {
-                    return refuse(Code::SharedExceptionRequired, "`shared.ends` is missing or lies in the past");
+                    return refuse(
+                        Code::SharedExceptionRequired,
+                        "`shared.ends` is missing or lies in the past",
+                    );
                 }
             }
         }
@@ -211,7 +241,8 @@ impl State {
         let foreign = |holder: &&CredentialName| **holder != command.name;
         for user in command.strategy.usernames() {
             if let Some(other) = self.index.user_of(&command.target, user).filter(foreign) {
-                let message = format!("user `{user}` at target `{}` belongs to credential `{other}`", command.target);
+                let message =
+                    format!("user `{user}` at target `{}` belongs to credential `{other}`", command.target);
                 return refuse(Code::TakenByAnother, message);
             }
         }
@@ -222,7 +253,8 @@ impl State {
                 return refuse(Code::TakenByAnother, message);
             }
             if let Some(other) = self.index.holder_of(&place.store, &place.path).filter(foreign) {
-                let message = format!("`{}` in store `{}` belongs to credential `{other}`", place.path, place.store);
+                let message =
+                    format!("`{}` in store `{}` belongs to credential `{other}`", place.path, place.store);
                 return refuse(Code::TakenByAnother, message);
             }
         }
@@ -231,13 +263,22 @@ impl State {
 
     fn check_adoption(&self, command: &PutCredential, adopt: &Adopt) -> Result<(), Refusal> {
         if self.credentials.contains(&command.name) {
-            return refuse(Code::AlreadyExists, format!("credential `{}` is declared already; its value is not adopted anew", command.name));
+            return refuse(
+                Code::AlreadyExists,
+                format!("credential `{}` is declared already; its value is not adopted anew", command.name),
+            );
         }
         if adopt.version != self.next_version(&command.name) {
-            return refuse(Code::Conflict, format!("the value was sealed for version {}, which is taken", adopt.version));
+            return refuse(
+                Code::Conflict,
+                format!("the value was sealed for version {}, which is taken", adopt.version),
+            );
         }
         if !command.strategy.usernames().contains(&adopt.username.as_str()) {
-            return refuse(Code::OutOfRange, format!("`{}` is not a user of credential `{}`", adopt.username, command.name));
+            return refuse(
+                Code::OutOfRange,
+                format!("`{}` is not a user of credential `{}`", adopt.username, command.name),
+            );
         }
         Ok(())
     }
@@ -273,7 +314,9 @@ fn unchanged_binding(old: &Credential, command: &PutCredential) -> Result<(), Re
         ("strategy", old.strategy != command.strategy),
     ];
     match changed.into_iter().find(|(_, differs)| *differs) {
-        Some((field, _)) => refuse(Code::Immutable, format!("`{field}` of credential `{}` cannot be changed", old.name)),
+        Some((field, _)) => {
+            refuse(Code::Immutable, format!("`{field}` of credential `{}` cannot be changed", old.name))
+        }
         None => Ok(()),
     }
 }
@@ -283,7 +326,10 @@ fn usernames(strategy: &Strategy) -> Result<(), Refusal> {
     for name in &names {
         check::text("username", name, Code::TextRequired)?;
         if name.len() > caps::USERNAME_BYTES {
-            return refuse(Code::TooLong, format!("user name `{name}` is longer than {} bytes", caps::USERNAME_BYTES));
+            return refuse(
+                Code::TooLong,
+                format!("user name `{name}` is longer than {} bytes", caps::USERNAME_BYTES),
+            );
         }
     }
     if let [first, second] = names[..]

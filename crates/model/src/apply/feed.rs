@@ -31,7 +31,8 @@ impl State {
         let revision = self.facts.revision;
         let now = self.now();
         let deadline = now.plus(ack_within);
-        let event = Event { revision, at: now, kind, about, target, reason, revocation, deadline, escalated: false };
+        let event =
+            Event { revision, at: now, kind, about, target, reason, revocation, deadline, escalated: false };
         self.timed(Timer::Event(revision), |state| state.events.put(revision, event));
         if let Some(old) = revision.checked_sub(caps::FEED_EVENTS).filter(|old| self.events.contains(old)) {
             self.escalate(old);
@@ -44,7 +45,10 @@ impl State {
         check::text("owner", &command.owner, Code::OwnerRequired)?;
         let subscription = &command.subscription;
         if subscription.is_empty() {
-            return refuse(Code::EmptySubscription, format!("consumer `{}` would never be told anything", command.name));
+            return refuse(
+                Code::EmptySubscription,
+                format!("consumer `{}` would never be told anything", command.name),
+            );
         }
         check::count("credentials", subscription.credentials.len(), caps::LIST)?;
         check::count("targets", subscription.targets.len(), caps::LIST)?;
@@ -56,7 +60,9 @@ impl State {
         }
         let old = self.consumers.get(&command.name);
         let unchanged = old.is_some_and(|old| {
-            old.owner == command.owner && old.subscription == *subscription && old.required == command.required
+            old.owner == command.owner
+                && old.subscription == *subscription
+                && old.required == command.required
         });
         if unchanged {
             return Ok(Applied::Unchanged);
@@ -104,7 +110,9 @@ impl State {
 
     pub(super) fn remove_consumer(&mut self, command: &RemoveConsumer) -> Outcome {
         self.known_consumer(&command.name)?;
-        let speaks = |token: &&crate::token::Token| token.consumer.as_ref() == Some(&command.name) && token.is_live(self.now());
+        let speaks = |token: &&crate::token::Token| {
+            token.consumer.as_ref() == Some(&command.name) && token.is_live(self.now())
+        };
         if let Some(token) = self.tokens.values().find(speaks) {
             let message = format!("token `{}` still speaks for consumer `{}`", token.name, command.name);
             return refuse(Code::InUse, message);
@@ -145,12 +153,24 @@ impl State {
     }
 
     /// Each refused answer is audited under the consumer it claimed to come from.
-    pub(super) fn record_refused_answers(&mut self, actor: &str, command: &Acknowledge, refused: &[(u32, Refusal)]) {
+    pub(super) fn record_refused_answers(
+        &mut self,
+        actor: &str,
+        command: &Acknowledge,
+        refused: &[(u32, Refusal)],
+    ) {
         for (place, refusal) in refused {
             let claimed = usize::try_from(*place).ok().and_then(|place| command.answers.get(place));
             let object = claimed.map(|answer| format!("consumer/{}", answer.consumer)).unwrap_or_default();
             let digest = self.content_digest();
-            self.record(digest, actor, "feed.acknowledge", object, refusal.message.clone(), Some(refusal.code.as_str()));
+            self.record(
+                digest,
+                actor,
+                "feed.acknowledge",
+                object,
+                refusal.message.clone(),
+                Some(refusal.code.as_str()),
+            );
         }
     }
 
@@ -165,7 +185,11 @@ impl State {
         self.open.iter().filter_map(news).collect()
     }
 
-    fn take_answer(&mut self, answer: &Answer, news: &[(u64, CredentialName, TargetName)]) -> Result<(), Refusal> {
+    fn take_answer(
+        &mut self,
+        answer: &Answer,
+        news: &[(u64, CredentialName, TargetName)],
+    ) -> Result<(), Refusal> {
         let mut consumer = self.known_consumer(&answer.consumer)?.clone();
         check::count("ranges", answer.ranges.len(), caps::ACK_RANGES)?;
         if answer.ranges.is_empty() {
@@ -221,11 +245,17 @@ impl State {
             return refuse(Code::UnknownRevision, format!("there is no event {last} yet"));
         }
         if last > consumer.delivered {
-            return refuse(Code::NeverDelivered, format!("event {last} was never sent to consumer `{}`", consumer.name));
+            return refuse(
+                Code::NeverDelivered,
+                format!("event {last} was never sent to consumer `{}`", consumer.name),
+            );
         }
         let foreign = first == last && self.events.get(&first).is_some_and(|event| !consumer.is_owed(event));
         if foreign {
-            return refuse(Code::NotSubscribed, format!("event {first} is not for consumer `{}`", consumer.name));
+            return refuse(
+                Code::NotSubscribed,
+                format!("event {first} is not for consumer `{}`", consumer.name),
+            );
         }
         Ok(())
     }
@@ -234,7 +264,10 @@ impl State {
         check::text("reason", &command.reason, Code::TextRequired)?;
         let consumer = self.known_consumer(&command.consumer)?;
         let Some(event) = self.events.get(&command.revision) else {
-            return refuse(Code::UnknownRevision, format!("there is no event {} in the kept history", command.revision));
+            return refuse(
+                Code::UnknownRevision,
+                format!("there is no event {} in the kept history", command.revision),
+            );
         };
         if !consumer.is_owed(event) {
             let message = format!("event {} is not for consumer `{}`", command.revision, command.consumer);
@@ -255,7 +288,9 @@ impl State {
         }
         let silent: Vec<String> = self.missing_receipts(revision).map(|row| row.name.to_string()).collect();
         let before = self.content_digest();
-        self.timed(Timer::Event(revision), |state| state.events.update(&revision, |event| event.escalated = true));
+        self.timed(Timer::Event(revision), |state| {
+            state.events.update(&revision, |event| event.escalated = true)
+        });
         if !silent.is_empty() {
             let detail = format!("not enforced in time by {}", silent.join(", "));
             self.record_effect(before, "receipt.overdue", format!("event/{revision}"), detail);

@@ -2,8 +2,9 @@
 //! [`crate::grant::transition`]; here is what each of them writes.
 
 use crate::{
-    State, caps,
+    State,
     attempt::{Job, Liveness, Retry, StepOutcome},
+    caps,
     command::{ApproveGrant, DenyGrant, EndGrant, RequestGrant, RevealGrant, ReviewGrant, Revoke},
     event::{About, EventKind, ReasonCode},
     grant::{Grant, GrantEnd, GrantEvent, GrantStage, Review, transition},
@@ -15,7 +16,7 @@ use crate::{
     time::Span,
 };
 
-use super::{check, refuse, rotate::bearable};
+use super::{attempt::bearable, check, refuse};
 
 impl State {
     pub(super) fn request_grant(&mut self, actor: &str, command: &RequestGrant) -> Outcome {
@@ -23,7 +24,8 @@ impl State {
         check::text("reason", &command.reason, Code::TextRequired)?;
         self.check_role(&command.target, &command.role)?;
         if command.duration < caps::GRANT_MIN || command.duration > caps::GRANT_MAX {
-            let message = format!("{} is outside {} to {}", command.duration, caps::GRANT_MIN, caps::GRANT_MAX);
+            let message =
+                format!("{} is outside {} to {}", command.duration, caps::GRANT_MIN, caps::GRANT_MAX);
             return refuse(Code::DurationOutOfBounds, message);
         }
         self.facts.grants += 1;
@@ -101,13 +103,19 @@ impl State {
     pub(super) fn reveal_grant(&mut self, actor: &str, command: &RevealGrant) -> Outcome {
         let mut grant = self.known_grant(command.id)?.clone();
         if grant.requester != actor {
-            return refuse(Code::NotTheRequester, format!("{} was asked for by `{}`", grant.id, grant.requester));
+            return refuse(
+                Code::NotTheRequester,
+                format!("{} was asked for by `{}`", grant.id, grant.requester),
+            );
         }
         if let Some(at) = grant.revealed {
             return refuse(Code::AlreadyRevealed, format!("the secret of {} was shown at {at}", grant.id));
         }
         if !grant.is_live(self.now()) {
-            return refuse(Code::WrongStage, format!("{} is `{}`, not active", grant.id, grant.stage.as_str()));
+            return refuse(
+                Code::WrongStage,
+                format!("{} is `{}`, not active", grant.id, grant.stage.as_str()),
+            );
         }
         grant.revealed = Some(self.now());
         self.write_grant(grant);
@@ -136,7 +144,13 @@ impl State {
         }
         let revocation = self.next_revocation();
         let about = About::Grant(id);
-        let revision = self.append_event(EventKind::GrantEnded, about, command.code, Some(revocation), command.ack_within);
+        let revision = self.append_event(
+            EventKind::GrantEnded,
+            about,
+            command.code,
+            Some(revocation),
+            command.ack_within,
+        );
         grant.ended_revision = revision;
         grant.revocation = Some(revocation);
         self.finish_early(grant, GrantEnd::Revoked)?;
@@ -157,7 +171,12 @@ impl State {
             grant.ended = Some((GrantEnd::Expired, self.now()));
         }
         self.write_grant(grant);
-        self.record_effect(before, "breakglass.expire", format!("grant/{id}"), format!("now `{}`", stage.as_str()));
+        self.record_effect(
+            before,
+            "breakglass.expire",
+            format!("grant/{id}"),
+            format!("now `{}`", stage.as_str()),
+        );
     }
 
     pub(super) fn finish_grant(&mut self, id: GrantId, outcome: &StepOutcome) -> Outcome {
@@ -165,7 +184,8 @@ impl State {
         if let StepOutcome::Prepared { username, .. } = outcome
             && !(1..=caps::USERNAME_BYTES).contains(&username.len())
         {
-            let message = format!("a user name of {} bytes is outside 1 to {}", username.len(), caps::USERNAME_BYTES);
+            let message =
+                format!("a user name of {} bytes is outside 1 to {}", username.len(), caps::USERNAME_BYTES);
             return refuse(Code::OutcomeMismatch, message);
         }
         let event = match outcome {
@@ -183,7 +203,10 @@ impl State {
             grant.username = Some(username.clone());
             grant.sealed = Some(sealed.clone());
         }
-        if matches!(outcome, StepOutcome::Failed { .. }) && grant.stage == GrantStage::Retire && stage != grant.stage {
+        if matches!(outcome, StepOutcome::Failed { .. })
+            && grant.stage == GrantStage::Retire
+            && stage != grant.stage
+        {
             grant.ended = Some((GrantEnd::ActivationFailed, self.now()));
         }
         if matches!(outcome, StepOutcome::Done { .. }) && stage == GrantStage::ProveRefused {
@@ -252,13 +275,18 @@ impl State {
     fn others_grant(&self, actor: &str, id: GrantId, verb: &str) -> Result<Grant, Refusal> {
         let grant = self.known_grant(id)?;
         if grant.requester == actor {
-            return refuse(Code::OwnGrant, format!("`{actor}` asked for {id}; nobody {verb} their own grant"));
+            return refuse(
+                Code::OwnGrant,
+                format!("`{actor}` asked for {id}; nobody {verb} their own grant"),
+            );
         }
         Ok(grant.clone())
     }
 
     fn known_grant(&self, id: GrantId) -> Result<&Grant, Refusal> {
-        self.grants.get(&id).ok_or_else(|| Refusal::new(Code::UnknownGrant, format!("there is no grant {id}")))
+        self.grants
+            .get(&id)
+            .ok_or_else(|| Refusal::new(Code::UnknownGrant, format!("there is no grant {id}")))
     }
 
     fn write_grant(&mut self, grant: Grant) {
@@ -273,7 +301,8 @@ impl State {
     fn forget_grants(&mut self) {
         let open = self.open.range(Job::Grant(GrantId(0))..).count();
         while self.grants.len() - open > caps::ENDED_GRANTS {
-            let Some(oldest) = self.grants.values().find(|row| row.stage.is_terminal()).map(|row| row.id) else {
+            let Some(oldest) = self.grants.values().find(|row| row.stage.is_terminal()).map(|row| row.id)
+            else {
                 return;
             };
             self.grants.remove(&oldest);

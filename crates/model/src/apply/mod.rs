@@ -1,6 +1,7 @@
 //! `apply`: one command, one transition, one audit record. Each file holds the verbs of one noun.
 
 mod access;
+mod attempt;
 mod check;
 mod declare;
 mod feed;
@@ -8,14 +9,15 @@ mod grant;
 mod revoke;
 mod rotate;
 mod schedule;
-mod tick;
 #[cfg(test)]
 mod tests;
+mod tick;
 
 use crate::{
-    State, caps,
+    State,
     attempt::{Job, StepOutcome},
     audit::{AuditHead, AuditRecord},
+    caps,
     command::{Command, Receipt, Stamped},
     outcome::{Applied, Outcome},
     refusal::{Code, Refusal},
@@ -27,23 +29,30 @@ const SYSTEM: &str = "system";
 
 pub(crate) fn apply(state: &mut State, stamped: &Stamped) -> Outcome {
     state.facts.now = state.facts.now.max(stamped.at);
-    let outcome = match &stamped.command {
-        Command::Tick(_) => Ok(state.tick()),
-        Command::RecordRefusals(command) => Ok(state.record_refusals(command)),
-        command @ Command::Acknowledge(body) => {
-            let outcome = state.audited(stamped, command, |state| state.acknowledge(body));
-            if let Ok(Applied::Answered { refused }) = &outcome {
-                state.record_refused_answers(&stamped.actor, body, refused);
-            }
-            outcome
-        }
-        command => state.audited(stamped, command, |state| state.dispatch(&stamped.actor, command)),
-    };
+    let outcome = state.run(stamped);
     state.write_facts();
     outcome
 }
 
 impl State {
+    fn run(&mut self, stamped: &Stamped) -> Outcome {
+        let command = &stamped.command;
+        if let Command::Tick(_) = command {
+            return Ok(self.tick());
+        }
+        if let Command::RecordRefusals(body) = command {
+            return Ok(self.record_refusals(body));
+        }
+        let Command::Acknowledge(body) = command else {
+            return self.audited(stamped, command, |state| state.dispatch(&stamped.actor, command));
+        };
+        let outcome = self.audited(stamped, command, |state| state.acknowledge(body));
+        if let Ok(Applied::Answered { refused }) = &outcome {
+            self.record_refused_answers(&stamped.actor, body, refused);
+        }
+        outcome
+    }
+
     fn dispatch(&mut self, actor: &str, command: &Command) -> Outcome {
         match command {
             Command::PutIdentity(body) => self.put_identity(body),
@@ -186,9 +195,10 @@ fn describe(command: &Command) -> (String, String) {
         Command::RemoveTarget(c) => plain(object("target", &c.name)),
         Command::PutStore(c) => (object("store", &c.name), format!("kind {}", c.kind)),
         Command::RemoveStore(c) => plain(object("store", &c.name)),
-        Command::PutCredential(c) => {
-            (object("credential", &c.name), format!("of {} at {}, {}", c.identity, c.target, c.strategy.as_str()))
-        }
+        Command::PutCredential(c) => (
+            object("credential", &c.name),
+            format!("of {} at {}, {}", c.identity, c.target, c.strategy.as_str()),
+        ),
         Command::RemoveCredential(c) => plain(object("credential", &c.name)),
         Command::PutSchedule(c) => (object("schedule", &c.name), format!("rotates {}", c.credential)),
         Command::RemoveSchedule(c) => plain(object("schedule", &c.name)),
@@ -196,7 +206,9 @@ fn describe(command: &Command) -> (String, String) {
         Command::ResumeSchedule(c) => plain(object("schedule", &c.name)),
         Command::TriggerSchedule(c) => plain(object("schedule", &c.name)),
         Command::Begin(c) => (job_object(c.job), format!("{} on {}", c.step.as_str(), c.node)),
-        Command::Finish(c) => (job_object(c.job), format!("attempt {}: {}", c.fence, outcome_text(&c.outcome))),
+        Command::Finish(c) => {
+            (job_object(c.job), format!("attempt {}: {}", c.fence, outcome_text(&c.outcome)))
+        }
         Command::AbortRotation(c) => (object("rotation", &c.id), c.reason.clone()),
         Command::RetryRotation(c) => plain(object("rotation", &c.id)),
         Command::Revoke(c) => (c.subject.to_string(), format!("{}: {}", c.code.as_str(), c.reason)),
@@ -240,7 +252,9 @@ fn outcome_text(outcome: &StepOutcome) -> String {
     match outcome {
         StepOutcome::Prepared { .. } => "candidate sealed".to_owned(),
         StepOutcome::Done { note } => format!("done: {note}"),
-        StepOutcome::Failed { failure, .. } => format!("failed ({}): {}", failure.class.as_str(), failure.message),
+        StepOutcome::Failed { failure, .. } => {
+            format!("failed ({}): {}", failure.class.as_str(), failure.message)
+        }
         StepOutcome::Unknown { message } => format!("outcome unknown: {message}"),
         StepOutcome::Probed(probed) => {
             format!("candidate {}, current {}", probed.candidate.as_str(), probed.current.as_str())
@@ -264,10 +278,19 @@ fn list_answers(command: &crate::command::Acknowledge) -> String {
         Receipt::Failed { .. } => "failed",
     };
     let ranges = |ranges: &[(u64, u64)]| {
-        let texts: Vec<_> = ranges.iter().take(8).map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
+        let texts: Vec<_> = ranges
+            .iter()
+            .take(8)
+            .map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") })
+            .collect();
         texts.join(",")
     };
-    list(command.answers.iter().map(|a| format!("{} {} {}", a.consumer, receipt(&a.receipt), ranges(&a.ranges))))
+    list(
+        command
+            .answers
+            .iter()
+            .map(|a| format!("{} {} {}", a.consumer, receipt(&a.receipt), ranges(&a.ranges))),
+    )
 }
 
 fn append_effect(detail: &mut String, applied: &Applied) {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    State, caps,
+    State,
     attempt::{Retry, Step},
+    caps,
     command::{LiftRevocation, Revoke},
     credential::{Credential, Version, VersionState},
     event::{About, EventKind, ReasonCode, Revocation, Subject},
@@ -32,7 +33,9 @@ impl State {
         let unwanted = self.unwanted_repairs(command);
         let is_hold = command.code == ReasonCode::Hold;
         let repeats = |row: &&Revocation| {
-            row.subject == command.subject && row.lifted.is_none() && (row.code == ReasonCode::Hold) == is_hold
+            row.subject == command.subject
+                && row.lifted.is_none()
+                && (row.code == ReasonCode::Hold) == is_hold
         };
         let standing = self.revocations.values().rev().find(repeats);
         let nothing_new = versions.is_empty() && unwanted.is_empty();
@@ -74,8 +77,13 @@ impl State {
         for (credential, numbers) in versions {
             for number in numbers {
                 let about = About::Version { credential: credential.clone(), version: *number };
-                let revision =
-                    self.append_event(EventKind::CredentialRevoked, about, command.code, Some(id), command.ack_within);
+                let revision = self.append_event(
+                    EventKind::CredentialRevoked,
+                    about,
+                    command.code,
+                    Some(id),
+                    command.ack_within,
+                );
                 revisions.extend(revision);
                 if command.code == ReasonCode::Hold {
                     continue;
@@ -91,7 +99,13 @@ impl State {
         (id, revisions)
     }
 
-    pub(super) fn put_revocation(&mut self, id: RevocationId, actor: &str, command: &Revoke, revisions: Vec<u64>) {
+    pub(super) fn put_revocation(
+        &mut self,
+        id: RevocationId,
+        actor: &str,
+        command: &Revoke,
+        revisions: Vec<u64>,
+    ) {
         let revocation = Revocation {
             id,
             subject: command.subject.clone(),
@@ -190,7 +204,9 @@ impl State {
     fn call_off_repair(&mut self, id: RotationId) {
         let Some(mut rotation) = self.rotations.get(&id).cloned() else { return };
         let order = Order::RevokeOnly;
-        let Ok((stage, passed)) = transition(rotation.stage, Event::Reordered, order, rotation.passed) else { return };
+        let Ok((stage, passed)) = transition(rotation.stage, Event::Reordered, order, rotation.passed) else {
+            return;
+        };
         self.note(&mut rotation, "nothing is to follow, by a further revocation".to_owned());
         if stage != rotation.stage {
             rotation.retry = Retry::after_calling_off(rotation.attempt.take());
@@ -208,7 +224,10 @@ impl State {
 
     fn live_versions(&self, subject: &Subject) -> Result<BTreeMap<CredentialName, Vec<u32>>, Refusal> {
         let live = |credential: &CredentialName| -> Vec<u32> {
-            self.versions_of(credential).filter(|version| version.state.is_live()).map(|version| version.number).collect()
+            self.versions_of(credential)
+                .filter(|version| version.state.is_live())
+                .map(|version| version.number)
+                .collect()
         };
         let mut found = BTreeMap::new();
         match subject {
@@ -239,7 +258,8 @@ impl State {
             return refuse(Code::UnknownRevocation, format!("there is no revocation {}", command.id));
         };
         if revocation.code != ReasonCode::Hold {
-            let message = format!("{} was stated as `{}`, which is final", command.id, revocation.code.as_str());
+            let message =
+                format!("{} was stated as `{}`, which is final", command.id, revocation.code.as_str());
             return refuse(Code::NotAHold, message);
         }
         if revocation.lifted.is_some() {
@@ -253,12 +273,20 @@ impl State {
         // What has died meanwhile was told as dead, and what has come meanwhile was held too.
         let held = self.live_versions(&revocation.subject).unwrap_or_default();
         let mut revisions = Vec::new();
-        for (credential, number) in held.iter().flat_map(|(name, numbers)| numbers.iter().map(move |n| (name, *n))) {
+        for (credential, number) in
+            held.iter().flat_map(|(name, numbers)| numbers.iter().map(move |n| (name, *n)))
+        {
             if self.is_held(credential, number) {
                 continue;
             }
             let about = About::Version { credential: credential.clone(), version: number };
-            revisions.extend(self.append_event(EventKind::HoldLifted, about, ReasonCode::Hold, Some(command.id), within));
+            revisions.extend(self.append_event(
+                EventKind::HoldLifted,
+                about,
+                ReasonCode::Hold,
+                Some(command.id),
+                within,
+            ));
         }
         Ok(Applied::Revoked { id: command.id, revisions })
     }

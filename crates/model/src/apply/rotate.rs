@@ -2,9 +2,10 @@
 //! here is what each of them writes.
 
 use crate::{
-    State, caps,
-    attempt::{Attempt, Failure, Job, Liveness, Retry, Step, StepOutcome},
-    command::{AbortRotation, Begin, Finish, RetryRotation},
+    State,
+    attempt::{Job, Liveness, Retry, StepOutcome},
+    caps,
+    command::{AbortRotation, RetryRotation},
     credential::{Version, VersionState},
     event::{About, EventKind, ReasonCode},
     name::{CredentialName, RotationId},
@@ -16,7 +17,7 @@ use crate::{
     time::Span,
 };
 
-use super::{check, refuse};
+use super::{attempt::bearable, check, refuse};
 
 impl State {
     /// Starts a rotation of a credential that has none under way.
@@ -62,88 +63,7 @@ impl State {
         id
     }
 
-    pub(super) fn begin(&mut self, command: &Begin) -> Outcome {
-        let Some(need) = self.need(command.job) else {
-            return match command.job {
-                Job::Rotation(id) if !self.rotations.contains(&id) => unknown_rotation(id),
-                Job::Grant(id) if !self.grants.contains(&id) => {
-                    refuse(Code::UnknownGrant, format!("there is no grant {id}"))
-                }
-                job => refuse(Code::WrongStep, format!("{job} needs no work now")),
-            };
-        };
-        if need.step != command.step {
-            let (wanted, given) = (need.step.as_str(), command.step.as_str());
-            return refuse(Code::WrongStep, format!("{} needs `{wanted}` now, not `{given}`", command.job));
-        }
-        if let Some(attempt) = need.attempt {
-            let message = format!("attempt {} of {} is in flight on {}", attempt.fence, command.job, attempt.node);
-            return refuse(Code::AttemptInFlight, message);
-        }
-        if need.retry.not_before > self.now() {
-            return refuse(Code::NotYet, format!("{} waits until {}", command.job, need.retry.not_before));
-        }
-        let deadline = self.now().plus(need.timeout).plus(caps::ATTEMPT_GRACE);
-        self.facts.fence += 1;
-        let fence = self.facts.fence;
-        let attempt = Attempt { fence, step: command.step, node: command.node, begun: self.now(), deadline };
-        self.set_attempt(command.job, Some(attempt));
-        Ok(Applied::Begun { fence })
-    }
-
-    pub(super) fn finish(&mut self, command: &Finish) -> Outcome {
-        let need = self.need(command.job);
-        if need.is_some_and(|need| need.attempt.is_none() && need.retry.called_off == Some(command.fence)) {
-            return Ok(self.release(command.job));
-        }
-        let attempt = need.and_then(|need| need.attempt.cloned());
-        let Some(attempt) = attempt.filter(|attempt| attempt.fence == command.fence) else {
-            let message = format!("attempt {} is not the one in flight for {}", command.fence, command.job);
-            return refuse(Code::StaleAttempt, message);
-        };
-        if !fits(attempt.step, &command.outcome) {
-            let message = format!("that is not an outcome of `{}`", attempt.step.as_str());
-            return refuse(Code::OutcomeMismatch, message);
-        }
-        match command.job {
-            Job::Rotation(id) => self.finish_rotation(id, &command.outcome),
-            Job::Grant(id) => self.finish_grant(id, &command.outcome),
-        }
-    }
-
-    /// An attempt that was called off has ended: its outcome does not count any more, but others may be begun now.
-    fn release(&mut self, job: Job) -> Applied {
-        let now = self.now();
-        let free = |retry: &mut Retry| {
-            retry.called_off = None;
-            retry.not_before = retry.not_before.min(now);
-        };
-        match job {
-            Job::Rotation(id) => self.rotations.update(&id, |row| free(&mut row.retry)),
-            Job::Grant(id) => self.grants.update(&id, |row| free(&mut row.retry)),
-        };
-        Applied::Changed
-    }
-
-    /// An attempt has passed its deadline: nobody knows what it did.
-    pub(super) fn lose_attempt(&mut self, job: Job) {
-        let message = "no outcome before the deadline".to_owned();
-        let lost = StepOutcome::Unknown { message };
-        let finished = match job {
-            Job::Rotation(id) => self.finish_rotation(id, &lost),
-            Job::Grant(id) => self.finish_grant(id, &lost),
-        };
-        debug_assert!(finished.is_ok(), "every stage with an attempt can lose it: {finished:?}");
-    }
-
-    fn set_attempt(&mut self, job: Job, attempt: Option<Attempt>) {
-        self.timed(Timer::Job(job), |state| match job {
-            Job::Rotation(id) => state.rotations.update(&id, |row| row.attempt = attempt),
-            Job::Grant(id) => state.grants.update(&id, |row| row.attempt = attempt),
-        });
-    }
-
-    fn finish_rotation(&mut self, id: RotationId, outcome: &StepOutcome) -> Outcome {
+    pub(super) fn finish_rotation(&mut self, id: RotationId, outcome: &StepOutcome) -> Outcome {
         let Some(mut rotation) = self.rotations.get(&id).cloned() else { return unknown_rotation(id) };
         if let StepOutcome::Prepared { username, .. } = outcome {
             self.check_candidate(&rotation, username)?;
@@ -151,7 +71,10 @@ impl State {
         let event = event_of(&rotation, outcome);
         let stage = rotation.stage;
         let Ok((next, passed)) = transition(stage, event, rotation.order, rotation.passed) else {
-            return refuse(Code::OutcomeMismatch, format!("that cannot happen while {id} is in `{}`", stage.as_str()));
+            return refuse(
+                Code::OutcomeMismatch,
+                format!("that cannot happen while {id} is in `{}`", stage.as_str()),
+            );
         };
         rotation.attempt = None;
         self.remember(&mut rotation, outcome);
@@ -174,10 +97,8 @@ impl State {
 
     /// Moves a rotation into a stage and does what entering it means.
     pub(super) fn enter(&mut self, mut rotation: Rotation, stage: Stage) {
-        rotation.stage = match stage {
-            Stage::Settled if self.take_up_survivors(&mut rotation) => Stage::Drain,
-            stage => stage,
-        };
+        let goes_on = stage == Stage::Settled && self.take_up_survivors(&mut rotation);
+        rotation.stage = if goes_on { Stage::Drain } else { stage };
         let (id, stage, credential) = (rotation.id, rotation.stage, rotation.credential.clone());
         if stage == Stage::Drain {
             rotation.drain_until = Some(self.now().plus(rotation.policy.overlap_max));
@@ -229,7 +150,8 @@ impl State {
         let current = rotation.from.and_then(|from| self.versions.get(&(credential.name.clone(), from)));
         let wanted = credential.strategy.successor_of(current.map(|version| version.username.as_str()));
         if rotation.to.is_some() || wanted != username {
-            let message = format!("the candidate of {} must be one new version for user `{wanted}`", rotation.id);
+            let message =
+                format!("the candidate of {} must be one new version for user `{wanted}`", rotation.id);
             return refuse(Code::OutcomeMismatch, message);
         }
         Ok(())
@@ -256,7 +178,9 @@ impl State {
     fn take_effect(&mut self, rotation: &mut Rotation, stage: Stage) {
         let now = self.now();
         match stage {
-            Stage::Verify => self.change_versions(rotation, rotation.to, |version| version.verified = Some(now)),
+            Stage::Verify => {
+                self.change_versions(rotation, rotation.to, |version| version.verified = Some(now))
+            }
             Stage::Publish => self.publish(rotation),
             Stage::Retire => self.change_versions(rotation, rotation.retiring.clone(), |version| {
                 version.state = version.state.max(VersionState::Revoked);
@@ -330,11 +254,23 @@ impl State {
             let within = rotation.policy.ack_within;
             let about = |version: u32| About::Version { credential: rotation.credential.clone(), version };
             if let Some(to) = rotation.to {
-                let told = self.append_event(EventKind::CredentialRevoked, about(to), ReasonCode::Superseded, None, within);
+                let told = self.append_event(
+                    EventKind::CredentialRevoked,
+                    about(to),
+                    ReasonCode::Superseded,
+                    None,
+                    within,
+                );
                 self.change_versions(rotation, Some(to), |version| version.revoked_revision = told);
             }
             if let Some(from) = rotation.from {
-                self.append_event(EventKind::CredentialRestored, about(from), ReasonCode::Unspecified, None, within);
+                self.append_event(
+                    EventKind::CredentialRestored,
+                    about(from),
+                    ReasonCode::Unspecified,
+                    None,
+                    within,
+                );
             }
         }
     }
@@ -393,7 +329,8 @@ impl State {
     /// Ends the wait for consumers when all required ones have answered, or when its time is up.
     pub(super) fn check_drain(&mut self, id: RotationId) {
         let Some(rotation) = self.rotations.get(&id).filter(|row| row.stage == Stage::Drain) else { return };
-        let missing: Vec<String> = self.awaited_by(rotation).map(|consumer| consumer.name.to_string()).collect();
+        let missing: Vec<String> =
+            self.awaited_by(rotation).map(|consumer| consumer.name.to_string()).collect();
         let over = rotation.drain_until.is_some_and(|end| end <= self.now());
         let (event, note) = match (missing.is_empty(), over, rotation.policy.on_overlap_end) {
             (true, _, _) => (Event::Drained, "every required consumer has moved".to_owned()),
@@ -409,7 +346,9 @@ impl State {
         };
         let before = self.content_digest();
         let mut rotation = rotation.clone();
-        let Ok((next, passed)) = transition(rotation.stage, event, rotation.order, rotation.passed) else { return };
+        let Ok((next, passed)) = transition(rotation.stage, event, rotation.order, rotation.passed) else {
+            return;
+        };
         self.note(&mut rotation, note.clone());
         rotation.passed = passed;
         rotation.retry = Retry::default();
@@ -436,7 +375,12 @@ impl State {
     pub(super) fn abort_rotation(&mut self, command: &AbortRotation) -> Outcome {
         check::text("reason", &command.reason, Code::TextRequired)?;
         let mut rotation = self.open_rotation(command.id)?;
-        let Ok((next, passed)) = transition(rotation.stage, Event::AbortRequested, rotation.order, rotation.passed) else {
+        if rotation.stage == Stage::Rollback {
+            return Ok(Applied::Unchanged);
+        }
+        let Ok((next, passed)) =
+            transition(rotation.stage, Event::AbortRequested, rotation.order, rotation.passed)
+        else {
             let message = format!("{} is in `{}` and cannot go back", command.id, rotation.stage.as_str());
             return refuse(Code::PastAbort, message);
         };
@@ -449,7 +393,9 @@ impl State {
 
     pub(super) fn retry_rotation(&mut self, command: &RetryRotation) -> Outcome {
         let mut rotation = self.open_rotation(command.id)?;
-        let Ok((next, passed)) = transition(rotation.stage, Event::RetryRequested, rotation.order, rotation.passed) else {
+        let Ok((next, passed)) =
+            transition(rotation.stage, Event::RetryRequested, rotation.order, rotation.passed)
+        else {
             let message = format!("{} is in `{}`, not quarantined", command.id, rotation.stage.as_str());
             return refuse(Code::NotQuarantined, message);
         };
@@ -472,24 +418,8 @@ impl State {
     }
 }
 
-fn unknown_rotation<T>(id: RotationId) -> Result<T, Refusal> {
+pub(super) fn unknown_rotation<T>(id: RotationId) -> Result<T, Refusal> {
     refuse(Code::UnknownRotation, format!("there is no rotation {id}"))
-}
-
-/// The failure with words of a bearable length, whatever the target has said.
-pub(super) fn bearable(failure: &Failure) -> Failure {
-    Failure { class: failure.class, message: super::clip(&failure.message, caps::TEXT_BYTES).to_owned() }
-}
-
-/// Whether `outcome` can come from `step`.
-const fn fits(step: Step, outcome: &StepOutcome) -> bool {
-    match outcome {
-        StepOutcome::Prepared { .. } => matches!(step, Step::Prepare),
-        StepOutcome::Done { .. } => !matches!(step, Step::Prepare | Step::Probe),
-        StepOutcome::Probed(_) => matches!(step, Step::Probe),
-        StepOutcome::StillLive { .. } => matches!(step, Step::ProveRefused),
-        StepOutcome::Failed { .. } | StepOutcome::Unknown { .. } => true,
-    }
 }
 
 fn event_of(rotation: &Rotation, outcome: &StepOutcome) -> Event {

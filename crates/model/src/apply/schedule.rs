@@ -26,7 +26,10 @@ impl State {
         }
         let old = self.schedules.get(&command.name);
         if let Some(old) = old.filter(|old| old.credential != command.credential) {
-            return refuse(Code::Immutable, format!("schedule `{}` rotates credential `{}`", old.name, old.credential));
+            return refuse(
+                Code::Immutable,
+                format!("schedule `{}` rotates credential `{}`", old.name, old.credential),
+            );
         }
         let same_timing = old.filter(|old| old.timing == command.timing);
         let next = match same_timing {
@@ -90,7 +93,10 @@ impl State {
         let schedule = self.known_schedule(&command.name)?;
         let credential = self.known_credential(&schedule.credential)?;
         if let Some(rotation) = credential.rotation {
-            return refuse(Code::RotationInFlight, format!("credential `{}` is being rotated by {rotation}", credential.name));
+            return refuse(
+                Code::RotationInFlight,
+                format!("credential `{}` is being rotated by {rotation}", credential.name),
+            );
         }
         let (credential, policy) = (schedule.credential.clone(), schedule.policy.clone());
         let cause = Cause::Triggered { schedule: command.name.clone() };
@@ -122,7 +128,9 @@ impl State {
     }
 
     fn known_schedule(&self, name: &ScheduleName) -> Result<&Schedule, Refusal> {
-        self.schedules.get(name).ok_or_else(|| Refusal::new(Code::UnknownSchedule, format!("there is no schedule `{name}`")))
+        self.schedules
+            .get(name)
+            .ok_or_else(|| Refusal::new(Code::UnknownSchedule, format!("there is no schedule `{name}`")))
     }
 
     fn write_schedule(&mut self, schedule: Schedule) {
@@ -137,7 +145,8 @@ fn policy(policy: &RotationPolicy) -> Result<(), Refusal> {
     check::span("ackWithin", policy.ack_within, Span::seconds(1), caps::ACK_WITHIN_MAX)?;
     check::span("stepTimeout", policy.step_timeout, Span::seconds(1), caps::ATTEMPT_MAX)?;
     if !(1..=caps::ATTEMPTS_MAX).contains(&policy.max_attempts) {
-        let message = format!("`maxAttempts` is {}, outside 1 to {}", policy.max_attempts, caps::ATTEMPTS_MAX);
+        let message =
+            format!("`maxAttempts` is {}, outside 1 to {}", policy.max_attempts, caps::ATTEMPTS_MAX);
         return refuse(Code::OutOfRange, message);
     }
     Ok(())

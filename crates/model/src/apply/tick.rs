@@ -34,6 +34,11 @@ impl State {
     fn lose(&mut self, job: Job) {
         let before = self.content_digest();
         self.lose_attempt(job);
-        self.record_effect(before, "attempt.lost", super::job_object(job), "no outcome before the deadline".to_owned());
+        self.record_effect(
+            before,
+            "attempt.lost",
+            super::job_object(job),
+            "no outcome before the deadline".to_owned(),
+        );
     }
 }

@@ -44,7 +44,10 @@ fn an_identity_has_one_owner_purpose_workload_environment_and_review_date() {
 fn what_is_in_use_is_not_removed() {
     let mut machine = Machine::alternating();
     machine.ok(store("files"));
-    machine.ok(PutCredential { stores: vec![place("files", "orders")], ..credential("orders-db", alternating()) });
+    machine.ok(PutCredential {
+        stores: vec![place("files", "orders")],
+        ..credential("orders-db", alternating())
+    });
     machine.refused(Code::InUse, RemoveIdentity { name: name("orders") });
     machine.refused(Code::InUse, RemoveTarget { name: name("db") });
     machine.refused(Code::InUse, RemoveStore { name: name("files") });
@@ -115,7 +118,8 @@ fn one_credential_serves_one_workload_unless_someone_answers_for_more() {
     }
     machine.ok(excused(exception));
     assert_eq!(machine.credential().workloads.len(), 2);
-    let own = PutCredential { workloads: vec!["orders-api".into()], ..credential("orders-db", alternating()) };
+    let own =
+        PutCredential { workloads: vec!["orders-api".into()], ..credential("orders-db", alternating()) };
     machine.ok(own);
 }
 
@@ -132,7 +136,8 @@ fn two_credentials_never_share_a_user_or_a_place() {
         machine.refused(Code::TakenByAnother, credential("second", strategy));
     }
     let second = || credential("second", overlapping());
-    machine.refused(Code::TakenByAnother, PutCredential { stores: vec![place("files", "orders")], ..second() });
+    machine
+        .refused(Code::TakenByAnother, PutCredential { stores: vec![place("files", "orders")], ..second() });
     machine.ok(target("other"));
     let elsewhere = Strategy::SingleUser { username: "orders_a".into() };
     machine.ok(PutCredential { target: name("other"), ..credential("third", elsewhere) });

@@ -143,17 +143,15 @@ impl Machine {
     }
 
     pub(super) fn trigger(&mut self) -> RotationId {
-        match self.ok(TriggerSchedule { name: name("nightly") }) {
-            Applied::Started(id) => id,
-            other => panic!("{other:?}"),
-        }
+        let applied = self.ok(TriggerSchedule { name: name("nightly") });
+        let Applied::Started(id) = applied else { panic!("{applied:?}") };
+        id
     }
 
     pub(super) fn begin(&mut self, job: Job, step: Step) -> u64 {
-        match self.ok_by("node-1", begin(job, step)) {
-            Applied::Begun { fence } => fence,
-            other => panic!("{other:?}"),
-        }
+        let applied = self.ok_by("node-1", begin(job, step));
+        let Applied::Begun { fence } = applied else { panic!("{applied:?}") };
+        fence
     }
 
     pub(super) fn finish(&mut self, job: Job, fence: u64, outcome: StepOutcome) {
@@ -248,10 +246,9 @@ impl Machine {
 
     pub(super) fn answer(&mut self, consumer: &str, receipt: Receipt, ranges: &[(u64, u64)]) -> Vec<Code> {
         let answer = Answer { consumer: name(consumer), receipt, ranges: ranges.to_vec() };
-        match self.ok_by(consumer, Acknowledge { answers: vec![answer] }) {
-            Applied::Answered { refused } => refused.into_iter().map(|(_, refusal)| refusal.code).collect(),
-            other => panic!("{other:?}"),
-        }
+        let applied = self.ok_by(consumer, Acknowledge { answers: vec![answer] });
+        let Applied::Answered { refused } = applied else { panic!("{applied:?}") };
+        refused.into_iter().map(|(_, refusal)| refusal.code).collect()
     }
 
     pub(super) fn enforce(&mut self, consumer: &str, revision: u64) {
@@ -354,7 +351,13 @@ impl Machine {
         for _ in 0..count {
             let about = About::Version { credential: name("orders-db"), version: 1 };
             let within = Span::days(30);
-            self.state.append_event(EventKind::CredentialRestored, about, ReasonCode::Unspecified, None, within);
+            self.state.append_event(
+                EventKind::CredentialRestored,
+                about,
+                ReasonCode::Unspecified,
+                None,
+                within,
+            );
         }
         self.state.write_facts();
     }

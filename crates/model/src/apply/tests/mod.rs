@@ -5,6 +5,7 @@ mod audit;
 mod breakglass;
 mod declare;
 mod feed;
+mod golden;
 mod lost;
 mod machine;
 mod properties;

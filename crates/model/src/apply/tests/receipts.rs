@@ -64,7 +64,8 @@ fn an_answer_that_cannot_be_true_is_refused_and_audited_under_its_consumer() {
     machine.ok(PutConsumer { subscription: narrow, ..consumer("narrow", true) });
     machine.append_events(1);
     machine.deliver("narrow");
-    let cases: [(&str, &[(u64, u64)], Code); 7] = [
+    type Case = (&'static str, &'static [(u64, u64)], Code);
+    let cases: [Case; 7] = [
         ("core", &[(1, 1)], Code::NeverDelivered),
         ("edge", &[(7, 7)], Code::UnknownRevision),
         ("edge", &[(0, 1)], Code::InvalidRange),
@@ -79,7 +80,10 @@ fn an_answer_that_cannot_be_true_is_refused_and_audited_under_its_consumer() {
         assert_eq!(machine.consumer(consumer), before);
         let record = machine.state.audit().values().next_back().unwrap();
         assert_eq!(record.refused.as_deref(), Some(code.as_str()));
-        assert_eq!((record.actor.as_str(), record.object.as_str()), (consumer, &*format!("consumer/{consumer}")));
+        assert_eq!(
+            (record.actor.as_str(), record.object.as_str()),
+            (consumer, &*format!("consumer/{consumer}"))
+        );
     }
 }
 
@@ -102,7 +106,8 @@ fn one_refused_answer_does_not_hold_up_the_others() {
 #[test]
 fn a_waiver_excuses_one_consumer_from_one_event() {
     let mut machine = five_events();
-    let waive = |who: &str, revision| WaiveReceipt { consumer: name(who), revision, reason: "retired".into() };
+    let waive =
+        |who: &str, revision| WaiveReceipt { consumer: name(who), revision, reason: "retired".into() };
     machine.ok(waive("core", 1));
     let missing: Vec<_> = machine.state.missing_receipts(1).map(|row| row.name.to_string()).collect();
     assert_eq!(missing, ["edge"]);

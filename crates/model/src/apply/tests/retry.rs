@@ -151,10 +151,8 @@ fn work_is_given_to_one_reachable_node_and_moves_on_when_it_fails() {
     machine.ok_by("system", crate::command::ReportReachable { nodes });
     let mut tried = std::collections::BTreeSet::new();
     for _ in 0..12 {
-        let owners: Vec<NodeId> = (1..=3)
-            .map(NodeId)
-            .filter(|node| !machine.state.work(*node, machine.now).is_empty())
-            .collect();
+        let owners: Vec<NodeId> =
+            (1..=3).map(NodeId).filter(|node| !machine.state.work(*node, machine.now).is_empty()).collect();
         assert_eq!(owners.len(), 1);
         tried.extend(owners);
         machine.attempt(Job::Rotation(id), Step::Install, failed(FailureClass::Unreachable, Span(0)));

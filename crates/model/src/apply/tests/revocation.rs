@@ -1,6 +1,8 @@
 //! Revocations: stated at once, carried out before anything else, repaired where the reason asks for it.
 
-use super::machine::{START, adopt, begin, consumer, credential, failed, probed, revoke, still_live, unknown};
+use super::machine::{
+    START, adopt, begin, consumer, credential, failed, probed, revoke, still_live, unknown,
+};
 use super::{Machine, name};
 use crate::{
     attempt::{FailureClass, Job, Liveness, Step},
@@ -26,10 +28,8 @@ fn version(number: u32) -> Subject {
 }
 
 fn revoked(applied: Applied) -> (RevocationId, Vec<u64>) {
-    match applied {
-        Applied::Revoked { id, revisions } => (id, revisions),
-        other => panic!("{other:?}"),
-    }
+    let Applied::Revoked { id, revisions } = applied else { panic!("{applied:?}") };
+    (id, revisions)
 }
 
 #[test]
@@ -158,7 +158,10 @@ fn a_revoked_candidate_takes_nothing_healthy_along() {
         assert_eq!(machine.run(id), [&DEATH[..], &BIRTH].concat());
         assert_eq!((machine.standing(2), machine.credential().current), (VersionState::Destroyed, Some(3)));
         assert_eq!(machine.stage(id), Stage::Drain, "the healthy old version goes the ordinary way");
-        assert_eq!((machine.standing(1), machine.rotation(id).retiring.clone()), (VersionState::Tainted, vec![1]));
+        assert_eq!(
+            (machine.standing(1), machine.rotation(id).retiring.clone()),
+            (VersionState::Tainted, vec![1])
+        );
         machine.deliver("edge");
         machine.enforce("edge", machine.rotation(id).published_revision.unwrap());
         assert_eq!(machine.run(id), DEATH);

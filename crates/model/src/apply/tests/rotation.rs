@@ -1,16 +1,16 @@
 //! Rotations from start to end, aborted, drained and forgotten.
 
 use super::machine::{
-    START, alternating, begin, consumer, credential, failed, overlapping, prepared_for, schedule, single, still_live,
-    unknown,
+    START, alternating, begin, consumer, credential, failed, overlapping, prepared_for, schedule, single,
+    still_live, unknown,
 };
 use super::{Machine, name};
 use crate::{
     attempt::{FailureClass, Job, Step, StepOutcome},
     caps,
     command::{
-        AbortRotation, Finish, PutConsumer, PutSchedule, RemoveConsumer, RemoveCredential, RetryRotation,
-        RemoveSchedule, TriggerSchedule, WaiveReceipt,
+        AbortRotation, Finish, PutConsumer, PutSchedule, RemoveConsumer, RemoveCredential, RemoveSchedule,
+        RetryRotation, TriggerSchedule, WaiveReceipt,
     },
     credential::{Strategy, VersionState},
     event::EventKind,
@@ -42,7 +42,10 @@ fn every_strategy_rotates_through_all_stages_and_proves_the_old_version_dead() {
         assert_eq!(machine.credential().rotation, None);
         let (old, new) = (machine.version(1), machine.version(2));
         assert_eq!((old.state, old.sealed, old.refused), (VersionState::Destroyed, None, Some(START)));
-        assert_eq!((new.state, new.verified, new.username.as_str()), (VersionState::Active, Some(START), user));
+        assert_eq!(
+            (new.state, new.verified, new.username.as_str()),
+            (VersionState::Active, Some(START), user)
+        );
         assert_eq!(machine.feed(), [EventKind::CredentialRotated, EventKind::CredentialRevoked]);
         assert_eq!(old.revoked_revision, Some(2));
     }
@@ -146,9 +149,13 @@ fn an_abort_before_publication_leaves_the_old_version_as_it_was() {
         let id = machine.trigger();
         machine.perform(id, &TO_PUBLISH[..done]);
         machine.ok(abort(id));
+        assert_eq!(machine.ok(abort(id)), Applied::Unchanged);
         assert_eq!(machine.run(id), [Step::Rollback]);
         assert_eq!(machine.stage(id), Stage::Aborted);
-        assert_eq!((machine.standing(1), machine.standing(2)), (VersionState::Active, VersionState::Destroyed));
+        assert_eq!(
+            (machine.standing(1), machine.standing(2)),
+            (VersionState::Active, VersionState::Destroyed)
+        );
         assert_eq!((machine.credential().current, machine.feed().len()), (Some(1), 0));
         assert_eq!(machine.version(2).sealed, None);
     }
@@ -276,7 +283,8 @@ fn a_held_rotation_goes_on_draining_or_back_as_a_person_says() {
 fn a_waiver_a_removal_or_a_change_of_the_last_consumer_ends_the_wait() {
     let ends: [fn(&mut Machine); 3] = [
         |machine| {
-            let waiver = WaiveReceipt { consumer: name("edge"), revision: 1, reason: "decommissioned".into() };
+            let waiver =
+                WaiveReceipt { consumer: name("edge"), revision: 1, reason: "decommissioned".into() };
             assert_eq!(machine.ok(waiver.clone()), Applied::Changed);
             assert_eq!(machine.ok(waiver), Applied::Unchanged);
         },

@@ -22,7 +22,11 @@ pub(super) fn check(before: &State, after: &State, stamped: &Stamped, outcome: &
     }
     if matches!(stamped.command, Command::Tick(_)) {
         let due = after.next_due();
-        assert!(due.is_none_or(|due| due > after.now()), "still due at {due:?} after a tick at {}", after.now());
+        assert!(
+            due.is_none_or(|due| due > after.now()),
+            "still due at {due:?} after a tick at {}",
+            after.now()
+        );
     }
     assert!(before.now() <= after.now() && before.facts.fence <= after.facts.fence);
 }
@@ -158,7 +162,9 @@ fn check_grant(state: &State, grant: &Grant) {
     let over = grant.expires.is_some_and(|end| end <= state.now());
     assert!(!(over && grant.is_live(state.now())), "{} lives past its end", grant.id);
     if grant.stage == GrantStage::Active {
-        assert!(grant.sealed.is_some() && grant.decided.as_ref().is_some_and(|(by, _)| *by != grant.requester));
+        assert!(
+            grant.sealed.is_some() && grant.decided.as_ref().is_some_and(|(by, _)| *by != grant.requester)
+        );
     }
     if let Some(review) = &grant.review {
         assert_ne!(review.by, grant.requester);

@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 
 use proptest::{prelude::*, strategy::ValueTree};
 
-use super::machine::{adopt, alternating, consumer, credential, identity, overlapping, schedule, single, target};
+use super::machine::{
+    adopt, alternating, consumer, credential, identity, overlapping, schedule, single, target,
+};
 use super::{Machine, name};
 use crate::{
     State, audit,
@@ -22,9 +24,9 @@ use moves::Move;
 /// Cases of the default run, over all properties of this file.
 const CASES: u32 = 10_000;
 /// Commands in most cases; the others go deep.
-const MOVES: usize = 150;
+const MOVES: usize = 14;
 /// Commands in one case of twelve.
-const MANY_MOVES: usize = 400;
+const MANY_MOVES: usize = 100;
 
 /// What every case begins with: three credentials of three strategies, one of them without a version yet.
 static BEGINNING: LazyLock<(State, Time)> = LazyLock::new(|| {

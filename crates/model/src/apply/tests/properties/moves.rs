@@ -88,7 +88,7 @@ impl Move {
         let job = pick(&open, self.a);
         let need = state.need(job).unwrap();
         let Some(attempt) = need.attempt else {
-            if need.retry.not_before > *now && self.b % 8 != 0 {
+            if need.retry.not_before > *now && !self.b.is_multiple_of(8) {
                 *now = need.retry.not_before;
             }
             let step = if self.b % 16 == 1 { Step::Verify } else { need.step };
@@ -111,7 +111,7 @@ impl Move {
             _ => match step {
                 Step::Prepare => prepared_for(&user(state, job)),
                 Step::Probe => probed(pick(&LIVENESS, self.a)),
-                Step::ProveRefused if self.c % 5 == 0 => still_live(),
+                Step::ProveRefused if self.c.is_multiple_of(5) => still_live(),
                 Step::Install
                 | Step::Verify
                 | Step::Publish
@@ -169,7 +169,7 @@ impl Move {
             ],
             self.b,
         );
-        let stores = if self.c % 2 == 0 {
+        let stores = if self.c.is_multiple_of(2) {
             vec![Placement { store: "files".parse().unwrap(), path: pick(&["x", "y"], self.b).into() }]
         } else {
             Vec::new()
@@ -215,7 +215,8 @@ impl Move {
                 return LiftRevocation { id, reason: "all clear".into() }.into();
             }
         };
-        let code = if self.c % 4 == 0 { ReasonCode::Hold } else { pick(&ReasonCode::ALL, self.c / 4) };
+        let code =
+            if self.c.is_multiple_of(4) { ReasonCode::Hold } else { pick(&ReasonCode::ALL, self.c / 4) };
         revoke(subject, code).into()
     }
 
@@ -230,7 +231,7 @@ impl Move {
                     1 => Subscription::default(),
                     _ => Subscription { all: true, ..Subscription::default() },
                 };
-                let put = consumer(pick(&CONSUMERS, self.b), self.c % 2 == 0);
+                let put = consumer(pick(&CONSUMERS, self.b), self.c.is_multiple_of(2));
                 PutConsumer { subscription, ..put }.into()
             }
             2 => RemoveConsumer { name: who() }.into(),
@@ -241,7 +242,7 @@ impl Move {
                     1 => Receipt::Enforced,
                     _ => Receipt::Failed { detail: "no".into() },
                 };
-                let ranges = vec![(first, if self.a % 2 == 0 { first } else { last })];
+                let ranges = vec![(first, if self.a.is_multiple_of(2) { first } else { last })];
                 Acknowledge { answers: vec![Answer { consumer: who(), receipt, ranges }] }.into()
             }
             _ => WaiveReceipt { consumer: who(), revision: first, reason: "excused".into() }.into(),
@@ -291,9 +292,12 @@ impl Move {
             5 => {
                 let (action, object) = ("/x".to_owned(), "y".to_owned());
                 let (actor, code) = ("mallory".to_owned(), "unauthenticated".to_owned());
-                RecordRefusals { refusals: vec![EdgeRefusal { actor, action, object, code, count: 2 }] }.into()
+                RecordRefusals { refusals: vec![EdgeRefusal { actor, action, object, code, count: 2 }] }
+                    .into()
             }
-            _ => RecordRead { credential: chosen(&CREDENTIALS, self.b), version: u32::from(self.c % 3) }.into(),
+            _ => {
+                RecordRead { credential: chosen(&CREDENTIALS, self.b), version: u32::from(self.c % 3) }.into()
+            }
         }
     }
 }
