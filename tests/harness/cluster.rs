@@ -59,7 +59,8 @@ impl Cluster {
     ///
     /// When it does not form.
     pub async fn start_with(setup: Setup) -> Self {
-        let folder = tempfile::Builder::new().prefix("revolve-cluster-").tempdir().expect("a temporary folder");
+        let folder =
+            tempfile::Builder::new().prefix("revolve-cluster-").tempdir().expect("a temporary folder");
         let made = revolve(["server", "init", "--nodes", "1", "--dir"]).arg(folder.path()).output();
         let made = made.expect("`revolve` can be run");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -68,7 +69,8 @@ impl Cluster {
             .collect();
         let mut nodes = BTreeMap::new();
         for (id, (client, _)) in &ports {
-            fs::write(configuration(folder.path(), *id), configuration_text(*id, &ports)).expect("a folder of ours");
+            fs::write(configuration(folder.path(), *id), configuration_text(*id, &ports))
+                .expect("a folder of ours");
             nodes.insert(*id, Node { process: None, client: *client });
         }
         let mut cluster = Self { nodes, folder, setup };
@@ -96,7 +98,9 @@ impl Cluster {
     /// When it is running.
     pub fn start_node_with(&mut self, id: u64, environment: &[(String, String)]) {
         let mut command = revolve(["server", "--config"]);
-        command.arg(configuration(self.folder.path(), id)).env("REVOLVE_LOG", "debug,h2=warn,hyper=warn,tower=warn");
+        command
+            .arg(configuration(self.folder.path(), id))
+            .env("REVOLVE_LOG", "debug,h2=warn,hyper=warn,tower=warn");
         command.envs(environment.iter().cloned()).env("RUST_BACKTRACE", "1");
         let node = self.nodes.get_mut(&id).expect("a node of this cluster");
         assert!(node.process.is_none(), "node {id} is running");
@@ -146,7 +150,8 @@ impl Cluster {
 
     /// The leader, once a majority that runs agrees on one that runs.
     pub async fn leader(&self) -> u64 {
-        let clients: Vec<(u64, Client)> = self.running().into_iter().map(|id| (id, self.client_of(id))).collect();
+        let clients: Vec<(u64, Client)> =
+            self.running().into_iter().map(|id| (id, self.client_of(id))).collect();
         eventually("a leader", FORMED_WITHIN, async || {
             let mut votes = BTreeMap::<u64, usize>::new();
             let mut silent = Vec::new();
@@ -255,7 +260,8 @@ impl Cluster {
     ///
     /// When it cannot be run.
     pub fn cli_as<'a>(&self, token_file: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Output {
-        let addresses: Vec<String> = self.nodes.values().map(|node| format!("http://{}", node.client)).collect();
+        let addresses: Vec<String> =
+            self.nodes.values().map(|node| format!("http://{}", node.client)).collect();
         revolve(arguments)
             .env("REVOLVE_ADDR", addresses.join(","))
             .env("REVOLVE_TOKEN_FILE", token_file)
@@ -268,7 +274,9 @@ impl Cluster {
     #[must_use]
     pub fn logs(&self) -> String {
         (1..=self.setup.nodes)
-            .map(|id| fs::read_to_string(self.folder.path().join(format!("node-{id}.stderr"))).unwrap_or_default())
+            .map(|id| {
+                fs::read_to_string(self.folder.path().join(format!("node-{id}.stderr"))).unwrap_or_default()
+            })
             .collect()
     }
 }

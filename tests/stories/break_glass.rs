@@ -22,7 +22,10 @@ async fn a_grant_ends_at_its_expiry_although_the_leader_is_killed() {
         .unwrap()
         .get(0);
     assert!(member, "the temporary role is a member of `{GROUP}`");
-    assert_eq!(code(people.alice.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await), "already_revealed");
+    assert_eq!(
+        code(people.alice.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await),
+        "already_revealed"
+    );
 
     let leader = stage.cluster.leader().await;
     stage.cluster.kill_node(leader);
@@ -36,7 +39,10 @@ async fn a_grant_ends_at_its_expiry_although_the_leader_is_killed() {
     let told = stage.events().await;
     let ends: Vec<_> = told.iter().filter(|event| event.grant == id).collect();
     assert_eq!(ends.len(), 1, "its end was published once");
-    assert_eq!((ends[0].kind(), ends[0].reason_code.as_str()), (v1::EventKind::GrantEnded, "break-glass-ended"));
+    assert_eq!(
+        (ends[0].kind(), ends[0].reason_code.as_str()),
+        (v1::EventKind::GrantEnded, "break-glass-ended")
+    );
 
     let review = |note: &str| v1::ReviewGrantRequest { id: id.clone(), note: note.into() };
     assert_eq!(code(people.alice_approving.review_grant(review("fine")).await), "own_grant");
@@ -54,7 +60,8 @@ async fn a_grant_is_refused_by_the_target_while_the_whole_cluster_is_down_and_re
         stage.cluster.kill_node(node);
     }
 
-    eventually("the target itself to refuse the login", WITHIN, async || !login.works(&stage.postgres).await).await;
+    eventually("the target itself to refuse the login", WITHIN, async || !login.works(&stage.postgres).await)
+        .await;
     assert!(stage.postgres.roles().await.contains(&login.username), "nobody was there to remove the role");
     assert!(alive(&session).await, "VALID UNTIL refuses logins and cuts no session");
 
@@ -76,13 +83,24 @@ async fn a_grant_can_be_denied_ended_and_never_approved_by_its_requester() {
 
     let denied = people.request().await;
     assert_eq!(code(people.alice.approve_grant(approve(&denied)).await), "permission_denied", "an operator");
-    assert_eq!(code(people.alice_approving.approve_grant(approve(&denied)).await), "own_grant", "the same person");
-    people.bob.deny_grant(v1::DenyGrantRequest { id: denied.clone(), reason: "not needed".into() }).await.unwrap();
+    assert_eq!(
+        code(people.alice_approving.approve_grant(approve(&denied)).await),
+        "own_grant",
+        "the same person"
+    );
+    people
+        .bob
+        .deny_grant(v1::DenyGrantRequest { id: denied.clone(), reason: "not needed".into() })
+        .await
+        .unwrap();
     assert_eq!(code(people.bob.approve_grant(approve(&denied)).await), "wrong_stage");
 
     let (id, login) = people.granted().await;
     let session = login.session(&stage.postgres).await;
-    assert_eq!(code(people.bob.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await), "not_the_requester");
+    assert_eq!(
+        code(people.bob.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await),
+        "not_the_requester"
+    );
     people.alice.end_grant(v1::EndGrantRequest { id: id.clone(), reason: "done".into() }).await.unwrap();
     let over = ended(&stage, &people.bob, &id).await;
     assert_eq!(over.end_reason, "ended by alice");

@@ -52,8 +52,11 @@ async fn the_files_of_keys_and_tokens_are_the_only_ones_that_hold_them() {
         Canary::new("the admin token", token.expose_secret().rsplit('.').next().unwrap_or_default()),
         Canary::new("the root key", root_key.trim()),
     ];
-    let mut places: Vec<String> =
-        canary::search(&canaries, stage.cluster.folder()).unwrap().into_iter().map(|found| found.place).collect();
+    let mut places: Vec<String> = canary::search(&canaries, stage.cluster.folder())
+        .unwrap()
+        .into_iter()
+        .map(|found| found.place)
+        .collect();
     places.dedup();
     let names: Vec<&str> = places.iter().filter_map(|place| place.rsplit('/').next()).collect();
     assert!(names.iter().all(|name| ["admin.token", "root.key"].contains(name)), "{places:?}");
@@ -163,5 +166,8 @@ async fn audit(stage: &Stage, canaries: &[Canary]) -> Vec<Sighting> {
     let records = stage.audit("").await;
     assert!(records.len() > 20, "there is something to search");
     let texts: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
-    texts.iter().flat_map(|text| canaries.iter().flat_map(move |canary| canary.find("an audit record", text))).collect()
+    texts
+        .iter()
+        .flat_map(|text| canaries.iter().flat_map(move |canary| canary.find("an audit record", text)))
+        .collect()
 }

@@ -28,7 +28,8 @@ async fn dev_does_what_the_readme_shows_and_ends_cleanly_upon_ctrl_c() {
     for block in blocks("dev") {
         for shown in block.lines() {
             let place = rest.iter().position(|line| pattern(line) == pattern(shown));
-            let place = place.unwrap_or_else(|| panic!("`{shown}` does not come, or not in that order:\n{output}"));
+            let place =
+                place.unwrap_or_else(|| panic!("`{shown}` does not come, or not in that order:\n{output}"));
             rest = &rest[place + 1..];
         }
     }
@@ -59,7 +60,11 @@ async fn dev_with_three_nodes_survives_the_death_of_its_leader() {
             .env("REVOLVE_TOKEN_FILE", dev.variable("REVOLVE_TOKEN_FILE"))
             .output()
             .unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let (code, _, stderr) = run(&["schedule", "trigger", "demo", "--wait"]);
     assert_eq!(code, Some(0), "a rotation without the old leader: {stderr}");
@@ -76,7 +81,14 @@ async fn the_quickstart_runs_as_written() {
         let output = Command::new("sh")
             .args(["-c", &command])
             .current_dir(place.path())
-            .env("PATH", format!("{}:{}", place.path().join("bin").display(), std::env::var("PATH").unwrap_or_default()))
+            .env(
+                "PATH",
+                format!(
+                    "{}:{}",
+                    place.path().join("bin").display(),
+                    std::env::var("PATH").unwrap_or_default()
+                ),
+            )
             .env("REVOLVE_ADDR", dev.variable("REVOLVE_ADDR"))
             .env("REVOLVE_TOKEN_FILE", dev.variable("REVOLVE_TOKEN_FILE"))
             .env("PGHOST", postgres.host())
@@ -86,7 +98,8 @@ async fn the_quickstart_runs_as_written() {
             .env("PGDATABASE", "postgres")
             .output()
             .unwrap();
-        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let (stdout, stderr) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         assert_eq!(output.status.code(), Some(code), "`{command}`\n{stdout}\n{stderr}");
         // Where a block shows an error it is stderr that is shown.
         let shown = if code > 2 { stderr } else { stdout };
@@ -114,7 +127,8 @@ impl Dev {
         })
         .await;
         // The rest of the opening comes in the same breath; the line with the variables stands in it.
-        eventually("the variables to be told", WITHIN, async || process.stdout().contains("--wait=acked")).await;
+        eventually("the variables to be told", WITHIN, async || process.stdout().contains("--wait=acked"))
+            .await;
         Self { process, _folder: folder }
     }
 
@@ -144,7 +158,8 @@ fn workplace(postgres: &Postgres) -> TempDir {
     fs::create_dir(path("bin")).unwrap();
     let quickstart = QUICKSTART.replace("port: 5432", &format!("port: {}", postgres.port()));
     fs::write(path("examples/quickstart.yaml"), quickstart).unwrap();
-    std::os::unix::fs::symlink(fs::canonicalize(surroundings::revolve_bin()).unwrap(), path("bin/revolve")).unwrap();
+    std::os::unix::fs::symlink(fs::canonicalize(surroundings::revolve_bin()).unwrap(), path("bin/revolve"))
+        .unwrap();
     folder
 }
 
@@ -154,7 +169,12 @@ fn blocks(story: &str) -> impl Iterator<Item = &'static str> {
     let found: Vec<&str> = README
         .split(mark.as_str())
         .skip(1)
-        .map(|rest| rest.split_once('\n').and_then(|(_, rest)| rest.split_once("\n```")).expect("the fence is closed").0)
+        .map(|rest| {
+            rest.split_once('\n')
+                .and_then(|(_, rest)| rest.split_once("\n```"))
+                .expect("the fence is closed")
+                .0
+        })
         .collect();
     assert!(!found.is_empty(), "the README has blocks for `{story}`");
     found.into_iter()
@@ -183,7 +203,8 @@ fn pattern(line: &str) -> String {
     let words = line.split(' ').map(|word| {
         let time = word.len() == 10 && word.split(':').count() == 3;
         let number = word.trim_start_matches('(');
-        let count = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && word.starts_with('(');
+        let count =
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && word.starts_with('(');
         if time || count { "#" } else { word }
     });
     words.collect::<Vec<_>>().join(" ")

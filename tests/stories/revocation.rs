@@ -17,13 +17,18 @@ async fn a_revocation_stays_open_until_the_consumer_that_was_away_has_acknowledg
     let id = revoke(&stage, "key-compromise", 2_000).await;
     let status = seen(&stage, &id, "two of three have enforced it and one is overdue", |status| {
         let states = |name: &str| receipt(status, name).map(|row| (row.enforced, row.overdue));
-        states("api") == Some((true, false)) && states("worker") == Some((true, false)) && states("batch") == Some((false, true))
+        states("api") == Some((true, false))
+            && states("worker") == Some((true, false))
+            && states("batch") == Some((false, true))
     })
     .await;
     assert!(!status.revocation.unwrap().acked);
     assert!(!receipt(&seen(&stage, &id, "any", |_| true).await, "batch").unwrap().delivered);
 
-    let status = seen(&stage, &id, "the refusal is proven", |status| status.evidence.iter().all(|row| row.refused_ms > 0)).await;
+    let status = seen(&stage, &id, "the refusal is proven", |status| {
+        status.evidence.iter().all(|row| row.refused_ms > 0)
+    })
+    .await;
     assert_eq!(status.evidence.len(), 1);
     assert!(!compromised.works(&stage.postgres).await);
     assert!(!super::stage::alive(&session).await);
@@ -36,7 +41,10 @@ async fn a_revocation_stays_open_until_the_consumer_that_was_away_has_acknowledg
     assert!(!after.revocation.unwrap().acked);
 
     let batch = Consumer::follow(&batch);
-    let closed = seen(&stage, &id, "acknowledged by all", |status| status.revocation.as_ref().is_some_and(|row| row.acked)).await;
+    let closed = seen(&stage, &id, "acknowledged by all", |status| {
+        status.revocation.as_ref().is_some_and(|row| row.acked)
+    })
+    .await;
     assert!(receipt(&closed, "batch").unwrap().enforced);
     let repair = stage.rotations().await.remove(0);
     stage.settled(&repair.id).await;
@@ -64,22 +72,29 @@ async fn a_forged_acknowledgement_is_refused_and_audited() {
     let silent = stage.consumer("silent").await;
     let following = Consumer::follow(&api);
     let id = revoke(&stage, "key-compromise", 60_000).await;
-    let status = seen(&stage, &id, "enforced by `api`", |status| receipt(status, "api").is_some_and(|row| row.enforced)).await;
+    let status = seen(&stage, &id, "enforced by `api`", |status| {
+        receipt(status, "api").is_some_and(|row| row.enforced)
+    })
+    .await;
     let revision = status.revocation.unwrap().revisions[0];
     drop(following);
 
     assert_eq!(refusal(&silent, revision).await, "never_delivered", "an event that was never sent to it");
     assert_eq!(refusal(&api, revision + 1_000).await, "unknown_revision", "an event that does not exist");
     assert_eq!(refusal(&stage.client, revision).await, "permission_denied", "somebody who is no consumer");
-    let nobody = stage.cluster.client("rvlt_api-token.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned().into());
+    let nobody =
+        stage.cluster.client("rvlt_api-token.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned().into());
     assert_eq!(refusal(&nobody, revision).await, "unauthenticated", "somebody with a made-up secret");
 
     let status = seen(&stage, &id, "any", |_| true).await;
     assert!(!receipt(&status, "silent").unwrap().enforced && !status.revocation.unwrap().acked);
     eventually("four audited refusals", WITHIN, async || {
         let audit = stage.audit("").await;
-        let refused: Vec<String> =
-            audit.into_iter().filter(|record| record.action == "feed.acknowledge").map(|record| record.refused).collect();
+        let refused: Vec<String> = audit
+            .into_iter()
+            .filter(|record| record.action == "feed.acknowledge")
+            .map(|record| record.refused)
+            .collect();
         let codes = ["never_delivered", "unknown_revision", "permission_denied", "unauthenticated"];
         codes.iter().all(|code| refused.iter().any(|refused| refused == code)).then_some(()).ok_or(refused)
     })
@@ -93,7 +108,8 @@ async fn a_hold_is_told_and_lifted_and_touches_no_target() {
     let stage = Stage::start(Setup::default(), &alternating_users(), v1::RotationPolicy::default()).await;
     let held = stage.secret().await;
     let id = revoke(&stage, "hold", 60_000).await;
-    let refused = stage.client.get_secret(v1::GetSecretRequest { credential: CREDENTIAL.into() }).await.unwrap_err();
+    let refused =
+        stage.client.get_secret(v1::GetSecretRequest { credential: CREDENTIAL.into() }).await.unwrap_err();
     assert_eq!(code_of(&refused), "no_secret", "a held secret is not handed out");
     assert!(held.works(&stage.postgres).await);
     let lift = v1::LiftRevocationRequest { id, reason: "false alarm".into() };

@@ -65,7 +65,10 @@ fn make(args: &InitArgs) -> anyhow::Result<ExitCode> {
         output::write(&format!("{}\n", path.display()))?;
     }
     output::complain("Keep root.key safe: without it nothing that the cluster holds can be opened.");
-    output::complain(&format!("Next: revolve server --config {}/node-1.toml, and so on for each node", args.dir.display()));
+    output::complain(&format!(
+        "Next: revolve server --config {}/node-1.toml, and so on for each node",
+        args.dir.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

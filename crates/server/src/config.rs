@@ -148,11 +148,13 @@ impl Config {
     /// # Errors
     /// The first thing found wrong.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
         let mut config: Self = toml::from_str(&text)
             .map_err(|error| ConfigError::Malformed { path: path.into(), message: error.to_string() })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let paths = [Some(&mut config.data), config.root_key_file.as_mut(), config.bootstrap_token_file.as_mut()];
+        let paths =
+            [Some(&mut config.data), config.root_key_file.as_mut(), config.bootstrap_token_file.as_mut()];
         let tls = config.tls.iter_mut().flat_map(|tls| [&mut tls.cert_file, &mut tls.key_file]);
         for path in paths.into_iter().flatten().chain(tls) {
             *path = folder.join(&path);

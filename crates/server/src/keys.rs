@@ -53,7 +53,12 @@ impl Keyring {
     ///
     /// # Errors
     /// See [`Keyring::data_key`]; also when the secret is too long.
-    pub fn seal(&self, state: &State, plaintext: &SecretString, associated: &[u8]) -> Result<Sealed, KeyError> {
+    pub fn seal(
+        &self,
+        state: &State,
+        plaintext: &SecretString,
+        associated: &[u8],
+    ) -> Result<Sealed, KeyError> {
         Ok(self.data_key(state)?.seal(plaintext, associated)?)
     }
 

@@ -141,14 +141,16 @@ impl Server {
         config.check()?;
         let root = root_key(&config)?;
         let bootstrap = config.bootstrap_token_file.as_ref().map(bootstrap_token).transpose()?;
-        let mut settings = cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
+        let mut settings =
+            cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
         settings.timing = config.timing.into();
         let peer_key = root.derive(PEER_TLS);
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
         let cluster = Cluster::start(settings, listeners.peer, &peer_key, CancellationToken::new()).await?;
 
         let node = NodeId(config.node);
-        let shared = Arc::new(Shared { node, config, cluster, keys: Arc::new(Keyring::new(root)), bootstrap });
+        let shared =
+            Arc::new(Shared { node, config, cluster, keys: Arc::new(Keyring::new(root)), bootstrap });
         let tasks = TaskTracker::new();
         tasks.spawn(reconcile::leader::run(Arc::clone(&shared), shutdown.clone()));
         tasks.spawn(reconcile::worker::run(Arc::clone(&shared), shutdown.clone()));
@@ -203,7 +205,9 @@ fn router(edge: &Arc<Edge>, files: Option<&Tls>) -> Result<Router, ServerError> 
     if let Some(files) = files {
         server = server.tls_config(tls(files)?).map_err(ServerError::Serve)?;
     }
-    Ok(server.add_service(admin::Service::mount(Arc::clone(edge))).add_service(feed::Service::mount(Arc::clone(edge))))
+    Ok(server
+        .add_service(admin::Service::mount(Arc::clone(edge)))
+        .add_service(feed::Service::mount(Arc::clone(edge))))
 }
 
 /// Serves until `shutdown`, then for as long as it is polite: an idle connection would hold it open for ever.
@@ -236,7 +240,9 @@ async fn announce(shared: Arc<Shared>, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         match shared.cluster.propose(shared.actor(), command.clone().into()).await {
             Ok(Ok(_)) => return,
-            Ok(Err(refusal)) => return tracing::warn!(%refusal, "the cluster does not take this node's address"),
+            Ok(Err(refusal)) => {
+                return tracing::warn!(%refusal, "the cluster does not take this node's address");
+            }
             Err(error) => tracing::debug!(%error, "not announced yet"),
         }
         tokio::select! {
@@ -257,13 +263,15 @@ fn root_key(config: &Config) -> Result<workers::RootKey, ServerError> {
 /// Reads the first token and keeps its hash alone.
 fn bootstrap_token(path: &PathBuf) -> Result<BootstrapToken, ServerError> {
     let unusable = |problem: String| ServerError::BootstrapToken { path: path.clone(), problem };
-    let text = zeroize::Zeroizing::new(fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?);
+    let text =
+        zeroize::Zeroizing::new(fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?);
     let bearer = token::Bearer::parse(text.trim()).map_err(|error| unusable(error.to_string()))?;
     Ok(BootstrapToken { name: bearer.name().clone(), hash: bearer.hash() })
 }
 
 fn tls(files: &Tls) -> Result<tonic::transport::ServerTlsConfig, ServerError> {
-    let read = |path: &PathBuf| fs::read(path).map_err(|source| ServerError::Tls { path: path.clone(), source });
+    let read =
+        |path: &PathBuf| fs::read(path).map_err(|source| ServerError::Tls { path: path.clone(), source });
     let identity = tonic::transport::Identity::from_pem(read(&files.cert_file)?, read(&files.key_file)?);
     Ok(tonic::transport::ServerTlsConfig::new().identity(identity))
 }

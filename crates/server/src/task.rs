@@ -34,7 +34,8 @@ pub(crate) enum TaskError {
 
 /// The task for `work`, as `state` has it.
 pub(crate) fn build(state: &State, keys: &Keyring, work: &Work) -> Result<Task, TaskError> {
-    let data_key = keys.data_key(state).map_err(|source| TaskError::Sealed { place: "the cluster".into(), source })?;
+    let data_key =
+        keys.data_key(state).map_err(|source| TaskError::Sealed { place: "the cluster".into(), source })?;
     let (subject, target) = match work.job {
         Job::Rotation(id) => rotation(state, &data_key, id)?,
         Job::Grant(id) => grant(state, &data_key, id)?,
@@ -50,7 +51,8 @@ pub(crate) fn build(state: &State, keys: &Keyring, work: &Work) -> Result<Task, 
 fn rotation(state: &State, key: &Arc<DataKey>, id: RotationId) -> Result<(Subject, TargetName), TaskError> {
     let rotation = state.rotations().get(&id).ok_or_else(|| TaskError::Gone(id.to_string()))?;
     let name = &rotation.credential;
-    let credential = state.credentials().get(name).ok_or_else(|| TaskError::Gone(format!("credential `{name}`")))?;
+    let credential =
+        state.credentials().get(name).ok_or_else(|| TaskError::Gone(format!("credential `{name}`")))?;
     let held = |number: u32| held(state, key, name, number);
     let candidate = rotation.to.map(held).transpose()?.flatten();
     let installed = candidate.as_ref().filter(|_| rotation.passed.contains(Stage::Install)).cloned();
@@ -65,7 +67,11 @@ fn rotation(state: &State, key: &Arc<DataKey>, id: RotationId) -> Result<(Subjec
         next_version: state.next_version(name),
         candidate,
         current: rotation.from.map(held).transpose()?.flatten(),
-        retiring: rotation.retiring.iter().filter_map(|number| held(*number).transpose()).collect::<Result<_, _>>()?,
+        retiring: rotation
+            .retiring
+            .iter()
+            .filter_map(|number| held(*number).transpose())
+            .collect::<Result<_, _>>()?,
         survivor,
         installed_by: None,
         placements: placements(state, key, credential)?,
@@ -76,19 +82,26 @@ fn rotation(state: &State, key: &Arc<DataKey>, id: RotationId) -> Result<(Subjec
 fn grant(state: &State, key: &Arc<DataKey>, id: GrantId) -> Result<(Subject, TargetName), TaskError> {
     let grant = state.grants().get(&id).ok_or_else(|| TaskError::Gone(id.to_string()))?;
     let login = match (&grant.username, &grant.sealed) {
-        (Some(username), Some(sealed)) => Some(Login::new(username, open(key, sealed, &associated::grant(id))?)),
+        (Some(username), Some(sealed)) => {
+            Some(Login::new(username, open(key, sealed, &associated::grant(id))?))
+        }
         // The secret is erased once the end is proven; the name is still needed to remove the user.
-        (Some(username), None) => Some(Login::new(username, Password::generate(&model::target::SecretPolicy::default()))),
+        (Some(username), None) => {
+            Some(Login::new(username, Password::generate(&model::target::SecretPolicy::default())))
+        }
         (None, _) => None,
     };
-    let subject = Grant { id, role: grant.role.clone(), login, valid_until: grant.expires.unwrap_or(Time(0)) };
+    let subject =
+        Grant { id, role: grant.role.clone(), login, valid_until: grant.expires.unwrap_or(Time(0)) };
     Ok((Subject::Grant(subject), grant.target.clone()))
 }
 
 /// A version with its secret; `None` once it is destroyed.
 fn held(state: &State, key: &DataKey, name: &CredentialName, number: u32) -> Result<Option<Held>, TaskError> {
     let version = state.versions().get(&(name.clone(), number));
-    let Some(Version { username, sealed: Some(sealed), state: standing, .. }) = version else { return Ok(None) };
+    let Some(Version { username, sealed: Some(sealed), state: standing, .. }) = version else {
+        return Ok(None);
+    };
     if *standing == VersionState::Destroyed {
         return Ok(None);
     }

@@ -53,7 +53,12 @@ pub async fn run(client: Client, port: u16, deeds: mpsc::Sender<Deed>) {
     }
 }
 
-async fn act(client: &Client, port: u16, event: &Event, session: &mut Option<Session>) -> anyhow::Result<Option<Deed>> {
+async fn act(
+    client: &Client,
+    port: u16,
+    event: &Event,
+    session: &mut Option<Session>,
+) -> anyhow::Result<Option<Deed>> {
     let started = Instant::now();
     match event.kind() {
         EventKind::CredentialRotated | EventKind::CredentialRestored => {

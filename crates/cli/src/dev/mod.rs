@@ -44,7 +44,10 @@ impl Args {
 
 /// Runs until Ctrl-C.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let scratch = tempfile::Builder::new().prefix("revolve-dev-").tempdir().context("cannot make a temporary folder")?;
+    let scratch = tempfile::Builder::new()
+        .prefix("revolve-dev-")
+        .tempdir()
+        .context("cannot make a temporary folder")?;
     let kept = args.data.is_some();
     let folder = args.data.clone().unwrap_or_else(|| scratch.path().join("cluster"));
 

@@ -48,7 +48,10 @@ impl Nodes {
         if folder.join(ROOT_KEY_FILE).exists() {
             let configured = (1..).take_while(|n| configuration(folder, *n).exists()).count();
             if configured != usize::from(count) {
-                bail!("`{}` holds a cluster of {configured} nodes; use --nodes {configured}", folder.display());
+                bail!(
+                    "`{}` holds a cluster of {configured} nodes; use --nodes {configured}",
+                    folder.display()
+                );
             }
         } else {
             init(&Plan { folder: folder.to_owned(), nodes: addresses.clone() })
@@ -58,11 +61,15 @@ impl Nodes {
         let configs: Vec<Config> = (1..=usize::from(count))
             .map(|number| Config::load(&configuration(&folder, number)))
             .collect::<Result<_, _>>()?;
-        let addresses =
-            configs.iter().map(|config| Addresses { client: config.listen.client, peer: config.listen.peer }).collect();
+        let addresses = configs
+            .iter()
+            .map(|config| Addresses { client: config.listen.client, peer: config.listen.peer })
+            .collect();
         let running = match <[Config; 1]>::try_from(configs) {
             Ok([config]) => here(config).await?,
-            Err(_) => Running::Processes((1..=count).map(|n| process(&folder, n, log)).collect::<anyhow::Result<_>>()?),
+            Err(_) => Running::Processes(
+                (1..=count).map(|n| process(&folder, n, log)).collect::<anyhow::Result<_>>()?,
+            ),
         };
         Ok(Self { folder, addresses, running })
     }

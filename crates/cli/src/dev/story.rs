@@ -49,8 +49,13 @@ impl Story {
     pub async fn tell(&mut self) -> anyhow::Result<()> {
         let admin = self.nodes().admin()?;
         self.title()?;
-        self.leader = self.nodes.as_mut().context("the nodes run until the story ends")?.formed(&admin).await?;
-        self.line(&format!("cluster formed    {}, leader node-{}", nodes_text(self.nodes().count()), self.leader))?;
+        self.leader =
+            self.nodes.as_mut().context("the nodes run until the story ends")?.formed(&admin).await?;
+        self.line(&format!(
+            "cluster formed    {}, leader node-{}",
+            nodes_text(self.nodes().count()),
+            self.leader
+        ))?;
         self.declare(&admin).await?;
 
         let (sender, mut deeds) = mpsc::channel(64);
@@ -89,8 +94,13 @@ impl Story {
         }
         let resources = demo_resources(self.target.port(), self.target.admin_password());
         let resources = resources.into_iter().map(|kind| v1::Resource { kind: Some(kind) }).collect();
-        admin.apply(v1::ApplyRequest { resources, dry_run: false }).await.context("cannot declare the demo")?;
-        self.line("declared          target demo, credential demo (rotates every minute), consumer demo-app")?;
+        admin
+            .apply(v1::ApplyRequest { resources, dry_run: false })
+            .await
+            .context("cannot declare the demo")?;
+        self.line(
+            "declared          target demo, credential demo (rotates every minute), consumer demo-app",
+        )?;
         Ok(())
     }
 
@@ -108,7 +118,11 @@ impl Story {
     }
 
     /// Makes sure that there is a version in use, as there would be in any real system.
-    async fn first_version(&mut self, admin: &Client, deeds: &mut mpsc::Receiver<Deed>) -> anyhow::Result<u32> {
+    async fn first_version(
+        &mut self,
+        admin: &Client,
+        deeds: &mut mpsc::Receiver<Deed>,
+    ) -> anyhow::Result<u32> {
         if let Some(current) = current_version(admin).await? {
             return Ok(current);
         }
@@ -131,7 +145,9 @@ impl Story {
         let rotation = self.trigger(admin).await?;
         self.settled(admin, &rotation, deeds, true).await?;
         cut.await.context("the session on the old version was not watched to its end")?;
-        self.line(&format!("session ended     the one opened with v{from}: seen from the application's side"))?;
+        self.line(&format!(
+            "session ended     the one opened with v{from}: seen from the application's side"
+        ))?;
         self.acknowledged(deeds, from).await
     }
 
@@ -140,7 +156,8 @@ impl Story {
             Ok(started) => Ok(started.rotation),
             // The schedule has just fired by itself: that rotation does as well.
             Err(client::Error::Refused(refused)) if refused.code == "rotation_in_flight" => {
-                let open = v1::ListRotationsRequest { credential: CREDENTIAL.into(), open_only: true, limit: 1 };
+                let open =
+                    v1::ListRotationsRequest { credential: CREDENTIAL.into(), open_only: true, limit: 1 };
                 let open = admin.list_rotations(open).await?.rotations;
                 open.into_iter().next().map(|rotation| rotation.id).context("no rotation is under way")
             }
@@ -207,9 +224,9 @@ impl Story {
         match deed {
             Deed::Failed(problem) => self.line(&format!("{CONSUMER:<17} FAILED: {problem}")),
             Deed::Moved { .. } | Deed::Dropped { .. } if !aloud => Ok(()),
-            Deed::Moved { version, took_ms } => {
-                self.line(&format!("{CONSUMER:<17} logged in with v{version} and acknowledged it ({took_ms} ms)"))
-            }
+            Deed::Moved { version, took_ms } => self.line(&format!(
+                "{CONSUMER:<17} logged in with v{version} and acknowledged it ({took_ms} ms)"
+            )),
             Deed::Dropped { version } => {
                 self.line(&format!("{CONSUMER:<17} acknowledged credential-revoked for v{version}"))
             }
@@ -226,7 +243,9 @@ impl Story {
         say(&format!("  export REVOLVE_ADDR={addresses} REVOLVE_TOKEN_FILE={}", token.display()))?;
         say("  revolve status")?;
         say("  revolve schedule trigger demo --wait")?;
-        say("  revolve revocation create credential demo --reason-code key-compromise --reason test --yes --wait=acked")?;
+        say(
+            "  revolve revocation create credential demo --reason-code key-compromise --reason test --yes --wait=acked",
+        )?;
         if self.nodes().count() > 1 {
             self.kill_hint()?;
         }
@@ -248,7 +267,8 @@ impl Story {
             while let Ok(deed) = deeds.try_recv() {
                 self.tell_deed(&deed, true)?;
             }
-            let recent = v1::ListRotationsRequest { credential: CREDENTIAL.into(), open_only: false, limit: 5 };
+            let recent =
+                v1::ListRotationsRequest { credential: CREDENTIAL.into(), open_only: false, limit: 5 };
             if let Ok(answer) = admin.list_rotations(recent).await {
                 for rotation in answer.rotations.iter().rev() {
                     let ended = rotation.ended_ms > 0 || rotation.stage == "quarantined";
@@ -288,7 +308,9 @@ async fn current_version(admin: &Client) -> anyhow::Result<Option<u32>> {
     let kind = v1::ResourceKind::Credential.into();
     let answer = admin.get_resource(v1::GetResourceRequest { kind, name: CREDENTIAL.into() }).await?;
     match answer.resource.and_then(|resource| resource.kind) {
-        Some(Kind::Credential(credential)) => Ok(Some(credential.current_version).filter(|version| *version > 0)),
+        Some(Kind::Credential(credential)) => {
+            Ok(Some(credential.current_version).filter(|version| *version > 0))
+        }
         _ => bail!("credential {CREDENTIAL} is gone"),
     }
 }
@@ -301,11 +323,15 @@ fn stage_text(rotation: &v1::Rotation, passage: &v1::Passage) -> Option<String> 
         ("prepare", None) => Some(format!("candidate sealed  v{to}, committed before the target is touched")),
         ("install", Some(_)) => Some(format!("installed         v{to} at the demo target")),
         ("verify", Some(_)) => Some(format!("verified          v{to} logs in")),
-        ("publish", Some(_)) => Some(format!("rotated           v{from} → v{to}, credential-rotated sent to consumers")),
+        ("publish", Some(_)) => {
+            Some(format!("rotated           v{from} → v{to}, credential-rotated sent to consumers"))
+        }
         ("drain", None) => Some(format!("drained           {}", passage.note)),
         ("retire", Some(_)) => Some(format!("retired           v{from} at the demo target")),
         ("sever", Some(note)) => Some(format!("severed           {note}")),
-        ("prove-refused", Some(_)) => Some(format!("proven refused    a login with v{from} was refused (probe)")),
+        ("prove-refused", Some(_)) => {
+            Some(format!("proven refused    a login with v{from} was refused (probe)"))
+        }
         _ => None,
     }
 }
@@ -321,7 +347,8 @@ fn ended_text(rotation: &v1::Rotation) -> String {
 
 fn demo_resources(port: u16, admin_password: String) -> Vec<Kind> {
     let review_by_ms = app::now().0 + 365 * DAY_MS;
-    let params = [("host", "127.0.0.1".to_owned()), ("port", port.to_string()), ("admin_user", ADMIN.to_owned())];
+    let params =
+        [("host", "127.0.0.1".to_owned()), ("port", port.to_string()), ("admin_user", ADMIN.to_owned())];
     vec![
         Kind::Identity(v1::Identity {
             name: "demo-app".into(),
@@ -349,7 +376,10 @@ fn demo_resources(port: u16, admin_password: String) -> Vec<Kind> {
         Kind::Consumer(v1::Consumer {
             name: CONSUMER.into(),
             owner: "you".into(),
-            subscription: Some(v1::Subscription { credentials: vec![CREDENTIAL.into()], ..Default::default() }),
+            subscription: Some(v1::Subscription {
+                credentials: vec![CREDENTIAL.into()],
+                ..Default::default()
+            }),
             required: true,
             ..Default::default()
         }),

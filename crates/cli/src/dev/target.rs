@@ -20,7 +20,8 @@ pub struct DemoTarget {
 impl DemoTarget {
     /// Starts it on a port of its own.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot open a port for the demo target")?;
+        let listener =
+            TcpListener::bind("127.0.0.1:0").await.context("cannot open a port for the demo target")?;
         let admin = Login::new(ADMIN, Password::generate(&model::target::SecretPolicy::default()));
         let service = Service::start(listener, &admin).context("cannot start the demo target")?;
         Ok(Self { service, admin })
@@ -48,7 +49,8 @@ pub struct Session(BufReader<TcpStream>);
 impl Session {
     /// Logs in; refused is an error.
     pub async fn open(port: u16, username: &str, password: &SecretString) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.context("the demo target cannot be reached")?;
+        let stream =
+            TcpStream::connect(("127.0.0.1", port)).await.context("the demo target cannot be reached")?;
         let mut session = Self(BufReader::new(stream));
         let line = zeroize_line(format!("LOGIN {username} {}\n", password.expose_secret()));
         session.0.write_all(line.expose_secret().as_bytes()).await?;

@@ -272,7 +272,8 @@ mod tests {
                 leader_commit: None,
             }
         });
-        let answer = client.stream_append(Box::pin(requests), RPCOption::new(settings.timing.heartbeat)).await;
+        let answer =
+            client.stream_append(Box::pin(requests), RPCOption::new(settings.timing.heartbeat)).await;
         assert!(matches!(answer.map(drop), Err(RPCError::Unreachable(_))));
         assert!(asked.load(Ordering::Relaxed), "the request, and with it the back-off, comes first");
     }

@@ -77,7 +77,9 @@ async fn propose(shared: &Shared, command: Command) {
     let action = command.action();
     match shared.cluster.propose(ACTOR.to_owned(), command).await {
         Ok(Ok(_)) => {}
-        Ok(Err(refusal)) => tracing::warn!(action, code = refusal.code.as_str(), %refusal, "refused to the leader"),
+        Ok(Err(refusal)) => {
+            tracing::warn!(action, code = refusal.code.as_str(), %refusal, "refused to the leader")
+        }
         Err(error) => tracing::debug!(action, %error, "not proposed, looked at again"),
     }
 }

@@ -11,7 +11,11 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Waits for a change or for `longest`. `false` says that it is time to stop.
-async fn wake(changes: &mut watch::Receiver<Progress>, longest: Duration, shutdown: &CancellationToken) -> bool {
+async fn wake(
+    changes: &mut watch::Receiver<Progress>,
+    longest: Duration,
+    shutdown: &CancellationToken,
+) -> bool {
     tokio::select! {
         () = shutdown.cancelled() => false,
         () = sleep(longest) => true,

@@ -102,7 +102,8 @@ impl Worker {
         let Ok(state) = self.shared.cluster.read().await else { return };
         for (job, attempt) in self.orphans(&state) {
             let message = "nobody performs the attempt any more".to_owned();
-            finish(&self.shared, job, attempt.fence, StepOutcome::Unknown { message }, attempt.deadline).await;
+            finish(&self.shared, job, attempt.fence, StepOutcome::Unknown { message }, attempt.deadline)
+                .await;
         }
     }
 
@@ -172,7 +173,9 @@ async fn finish(shared: &Shared, job: Job, fence: u64, outcome: StepOutcome, dea
 fn report(job: Job, fence: u64, outcome: &Outcome) {
     match outcome {
         Ok(_) => tracing::debug!(%job, fence, "attempt finished"),
-        Err(refusal) => tracing::info!(%job, fence, code = refusal.code.as_str(), %refusal, "outcome refused"),
+        Err(refusal) => {
+            tracing::info!(%job, fence, code = refusal.code.as_str(), %refusal, "outcome refused")
+        }
     }
 }
 

@@ -109,8 +109,10 @@ proptest! {
 }
 
 fn sequences() -> impl Strategy<Value = Vec<Move>> {
-    let of = |length| prop::collection::vec(moves::any(), length);
-    prop_oneof![11 => of(1..=MOVES), 1 => of(1..=MANY_MOVES)]
+    prop_oneof![
+        11 => prop::collection::vec(moves::any(), 1..=MOVES),
+        1 => prop::collection::vec(moves::diligent(), 1..=MANY_MOVES),
+    ]
 }
 
 fn load(records: impl Iterator<Item = Record>) -> State {
@@ -129,8 +131,10 @@ fn the_moves_reach_every_stage_and_most_refusals() {
         let moves: Vec<Move> = strategy.new_tree(&mut runner).unwrap().current();
         let (mut state, mut now) = BEGINNING.clone();
         for made in &moves {
-            let stamped = made.command(&state, &mut now);
-            match state.apply(&stamped) {
+            let (before, stamped) = (state.clone(), made.command(&state, &mut now));
+            let outcome = state.apply(&stamped);
+            invariants::check(&before, &state, &stamped, &outcome);
+            match outcome {
                 Ok(_) => drop(actions.insert(stamped.command.action())),
                 Err(refusal) => drop(codes.insert(refusal.code)),
             }

@@ -35,6 +35,11 @@ pub(super) fn any() -> impl Strategy<Value = Move> {
     (0_u8..100, any_byte(), any_byte(), any_byte()).prop_map(|(kind, a, b, c)| Move { kind, a, b, c })
 }
 
+/// Mostly work on what is under way, so that long ways are gone to their end.
+pub(super) fn diligent() -> impl Strategy<Value = Move> {
+    prop_oneof![2 => any(), 3 => any().prop_map(|made| Move { kind: 0, ..made })]
+}
+
 fn any_byte() -> impl Strategy<Value = u8> {
     proptest::num::u8::ANY
 }
