@@ -275,35 +275,16 @@ pub fn transition(
         (S::Rollback, E::Done) => Ok((S::Aborted, passed)),
 
         (S::Install, E::Lost) => Ok((S::Uncertain, passed.with(S::Uncertain))),
-        (
-            S::Prepare
-            | S::Uncertain
-            | S::Verify
-            | S::Publish
-            | S::Retire
-            | S::Sever
-            | S::ProveRefused
-            | S::Rollback,
-            E::Lost,
-        ) => Ok((stage, passed)),
+        (working, E::Lost) if working.step().is_some() => Ok((stage, passed)),
         (S::Uncertain, E::Probed(Liveness::Live)) => onward(passed.with(S::Install).without(S::Uncertain)),
         (S::Uncertain, E::Probed(Liveness::Refused | Liveness::Absent)) => {
             onward(passed.without(S::Uncertain))
         }
         (S::Uncertain, E::Probed(Liveness::Unknown)) => Ok((S::Uncertain, passed)),
 
-        (
-            S::Prepare
-            | S::Install
-            | S::Uncertain
-            | S::Verify
-            | S::Publish
-            | S::Retire
-            | S::Sever
-            | S::ProveRefused
-            | S::Rollback,
-            E::Failed { class, exhausted },
-        ) => Ok((if gives_up(class, exhausted) { S::Quarantined } else { stage }, passed)),
+        (working, E::Failed { class, exhausted }) if working.step().is_some() => {
+            Ok((if gives_up(class, exhausted) { S::Quarantined } else { stage }, passed))
+        }
         (S::ProveRefused, E::StillLive { exhausted }) => Ok((
             if exhausted { S::Quarantined } else { S::Retire },
             passed.without(S::Retire).without(S::Sever),
@@ -322,20 +303,9 @@ pub fn transition(
         }),
         (S::Quarantined, E::RetryRequested) if passed.contains(S::Rollback) => Ok((S::Rollback, passed)),
         (S::Quarantined, E::RetryRequested) => onward(passed),
-        (
-            S::Prepare
-            | S::Install
-            | S::Verify
-            | S::Publish
-            | S::Drain
-            | S::Retire
-            | S::Sever
-            | S::ProveRefused
-            | S::Rollback
-            | S::Quarantined
-            | S::Uncertain,
-            E::Reordered,
-        ) => onward(if passed.contains(S::Rollback) { turned_again(passed) } else { passed }),
+        (open, E::Reordered) if !open.is_terminal() => {
+            onward(if passed.contains(S::Rollback) { turned_again(passed) } else { passed })
+        }
         _ => Err(Illegal),
     }
 }

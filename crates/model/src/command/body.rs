@@ -21,11 +21,11 @@ use crate::{
     token::Role,
 };
 
-/// See [`Command::Tick`].
+/// See [`Command::Tick`](super::Command::Tick).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {}
 
-/// See [`Command::PutIdentity`].
+/// See [`Command::PutIdentity`](super::Command::PutIdentity).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutIdentity {
     /// Its name.
@@ -42,14 +42,14 @@ pub struct PutIdentity {
     pub review_by: Time,
 }
 
-/// See [`Command::RemoveIdentity`].
+/// See [`Command::RemoveIdentity`](super::Command::RemoveIdentity).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveIdentity {
     /// Its name.
     pub name: IdentityName,
 }
 
-/// See [`Command::PutTarget`].
+/// See [`Command::PutTarget`](super::Command::PutTarget).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutTarget {
     /// Its name.
@@ -66,14 +66,14 @@ pub struct PutTarget {
     pub break_glass_roles: Vec<String>,
 }
 
-/// See [`Command::RemoveTarget`].
+/// See [`Command::RemoveTarget`](super::Command::RemoveTarget).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveTarget {
     /// Its name.
     pub name: TargetName,
 }
 
-/// See [`Command::PutStore`].
+/// See [`Command::PutStore`](super::Command::PutStore).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutStore {
     /// Its name.
@@ -86,14 +86,14 @@ pub struct PutStore {
     pub access: Option<Sealed>,
 }
 
-/// See [`Command::RemoveStore`].
+/// See [`Command::RemoveStore`](super::Command::RemoveStore).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveStore {
     /// Its name.
     pub name: StoreName,
 }
 
-/// See [`Command::PutCredential`].
+/// See [`Command::PutCredential`](super::Command::PutCredential).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutCredential {
     /// Its name.
@@ -125,14 +125,14 @@ pub struct Adopt {
     pub sealed: Sealed,
 }
 
-/// See [`Command::RemoveCredential`].
+/// See [`Command::RemoveCredential`](super::Command::RemoveCredential).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveCredential {
     /// Its name.
     pub name: CredentialName,
 }
 
-/// See [`Command::PutSchedule`].
+/// See [`Command::PutSchedule`](super::Command::PutSchedule).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutSchedule {
     /// Its name.
@@ -149,14 +149,14 @@ pub struct PutSchedule {
     pub policy: RotationPolicy,
 }
 
-/// See [`Command::RemoveSchedule`].
+/// See [`Command::RemoveSchedule`](super::Command::RemoveSchedule).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveSchedule {
     /// Its name.
     pub name: ScheduleName,
 }
 
-/// See [`Command::PauseSchedule`].
+/// See [`Command::PauseSchedule`](super::Command::PauseSchedule).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseSchedule {
     /// Its name.
@@ -165,21 +165,21 @@ pub struct PauseSchedule {
     pub reason: String,
 }
 
-/// See [`Command::ResumeSchedule`].
+/// See [`Command::ResumeSchedule`](super::Command::ResumeSchedule).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeSchedule {
     /// Its name.
     pub name: ScheduleName,
 }
 
-/// See [`Command::TriggerSchedule`].
+/// See [`Command::TriggerSchedule`](super::Command::TriggerSchedule).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriggerSchedule {
     /// Its name.
     pub name: ScheduleName,
 }
 
-/// See [`Command::Begin`].
+/// See [`Command::Begin`](super::Command::Begin).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
     /// For what.
@@ -190,7 +190,7 @@ pub struct Begin {
     pub node: NodeId,
 }
 
-/// See [`Command::Finish`].
+/// See [`Command::Finish`](super::Command::Finish).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finish {
     /// For what.
@@ -201,7 +201,7 @@ pub struct Finish {
     pub outcome: StepOutcome,
 }
 
-/// See [`Command::AbortRotation`].
+/// See [`Command::AbortRotation`](super::Command::AbortRotation).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbortRotation {
     /// Which.
@@ -210,14 +210,14 @@ pub struct AbortRotation {
     pub reason: String,
 }
 
-/// See [`Command::RetryRotation`].
+/// See [`Command::RetryRotation`](super::Command::RetryRotation).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryRotation {
     /// Which.
     pub id: RotationId,
 }
 
-/// See [`Command::Revoke`].
+/// See [`Command::Revoke`](super::Command::Revoke).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoke {
     /// Of what.
@@ -230,7 +230,7 @@ pub struct Revoke {
     pub ack_within: Span,
 }
 
-/// See [`Command::LiftRevocation`].
+/// See [`Command::LiftRevocation`](super::Command::LiftRevocation).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiftRevocation {
     /// Which.
@@ -239,7 +239,7 @@ pub struct LiftRevocation {
     pub reason: String,
 }
 
-/// See [`Command::PutConsumer`].
+/// See [`Command::PutConsumer`](super::Command::PutConsumer).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutConsumer {
     /// Its name.
@@ -252,21 +252,21 @@ pub struct PutConsumer {
     pub required: bool,
 }
 
-/// See [`Command::RemoveConsumer`].
+/// See [`Command::RemoveConsumer`](super::Command::RemoveConsumer).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveConsumer {
     /// Its name.
     pub name: ConsumerName,
 }
 
-/// See [`Command::Deliver`]. One command speaks for many consumers.
+/// See [`Command::Deliver`](super::Command::Deliver). One command speaks for many consumers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deliver {
     /// Each consumer with the highest revision about to be handed to it.
     pub upto: BTreeMap<ConsumerName, u64>,
 }
 
-/// See [`Command::Acknowledge`]. One command speaks for many consumers.
+/// See [`Command::Acknowledge`](super::Command::Acknowledge). One command speaks for many consumers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledge {
     /// The answers, in the order they arrived.
@@ -298,7 +298,7 @@ pub enum Receipt {
     },
 }
 
-/// See [`Command::WaiveReceipt`].
+/// See [`Command::WaiveReceipt`](super::Command::WaiveReceipt).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaiveReceipt {
     /// Who is excused.
@@ -309,7 +309,7 @@ pub struct WaiveReceipt {
     pub reason: String,
 }
 
-/// See [`Command::RequestGrant`].
+/// See [`Command::RequestGrant`](super::Command::RequestGrant).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestGrant {
     /// Where.
@@ -324,14 +324,14 @@ pub struct RequestGrant {
     pub reason: String,
 }
 
-/// See [`Command::ApproveGrant`].
+/// See [`Command::ApproveGrant`](super::Command::ApproveGrant).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApproveGrant {
     /// Which.
     pub id: GrantId,
 }
 
-/// See [`Command::DenyGrant`].
+/// See [`Command::DenyGrant`](super::Command::DenyGrant).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DenyGrant {
     /// Which.
@@ -340,7 +340,7 @@ pub struct DenyGrant {
     pub reason: String,
 }
 
-/// See [`Command::EndGrant`].
+/// See [`Command::EndGrant`](super::Command::EndGrant).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndGrant {
     /// Which.
@@ -349,14 +349,14 @@ pub struct EndGrant {
     pub reason: String,
 }
 
-/// See [`Command::RevealGrant`].
+/// See [`Command::RevealGrant`](super::Command::RevealGrant).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevealGrant {
     /// Which.
     pub id: GrantId,
 }
 
-/// See [`Command::ReviewGrant`].
+/// See [`Command::ReviewGrant`](super::Command::ReviewGrant).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReviewGrant {
     /// Which.
@@ -365,7 +365,7 @@ pub struct ReviewGrant {
     pub note: String,
 }
 
-/// See [`Command::IssueToken`].
+/// See [`Command::IssueToken`](super::Command::IssueToken).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssueToken {
     /// Its name.
@@ -382,7 +382,7 @@ pub struct IssueToken {
     pub expires: Option<Time>,
 }
 
-/// See [`Command::RevokeToken`].
+/// See [`Command::RevokeToken`](super::Command::RevokeToken).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokeToken {
     /// Its name.
@@ -391,7 +391,7 @@ pub struct RevokeToken {
     pub reason: String,
 }
 
-/// See [`Command::AnnounceNode`].
+/// See [`Command::AnnounceNode`](super::Command::AnnounceNode).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnounceNode {
     /// Its id.
@@ -402,14 +402,14 @@ pub struct AnnounceNode {
     pub version: String,
 }
 
-/// See [`Command::ReportReachable`].
+/// See [`Command::ReportReachable`](super::Command::ReportReachable).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportReachable {
     /// The nodes the leader hears, itself included.
     pub nodes: BTreeSet<NodeId>,
 }
 
-/// See [`Command::InstallDataKey`].
+/// See [`Command::InstallDataKey`](super::Command::InstallDataKey).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstallDataKey {
     /// The key's id, as it stands in the header of what it seals.
@@ -418,7 +418,7 @@ pub struct InstallDataKey {
     pub wrapped: Vec<u8>,
 }
 
-/// See [`Command::RecordRefusals`].
+/// See [`Command::RecordRefusals`](super::Command::RecordRefusals).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordRefusals {
     /// The refusals, oldest first.
@@ -440,7 +440,7 @@ pub struct EdgeRefusal {
     pub count: u32,
 }
 
-/// See [`Command::RecordRead`].
+/// See [`Command::RecordRead`](super::Command::RecordRead).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordRead {
     /// The credential.

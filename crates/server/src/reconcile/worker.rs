@@ -112,10 +112,13 @@ impl Worker {
     }
 }
 
+/// The time allowed counts from before the intent is proposed: the model's own deadline, which counts from the commit,
+/// then never passes while something is still being done.
 async fn perform(shared: &Shared, work: &Work) {
+    let allowed = Instant::now() + clock::duration(work.timeout);
     if let Some(fence) = begin(shared, work).await {
         let deadline = clock::now().plus(work.timeout).plus(caps::ATTEMPT_GRACE);
-        let outcome = act(shared, work).await;
+        let outcome = act(shared, work, allowed).await;
         finish(shared, work.job, fence, outcome, deadline).await;
     }
 }
@@ -138,17 +141,17 @@ async fn begin(shared: &Shared, work: &Work) -> Option<u64> {
 }
 
 /// Performs the step with what a linearizable read shows, which includes the intent just committed.
-async fn act(shared: &Shared, work: &Work) -> StepOutcome {
-    let started = Instant::now();
+async fn act(shared: &Shared, work: &Work, allowed: Instant) -> StepOutcome {
     let state = match shared.cluster.read().await {
         Ok(state) => state,
         Err(error) => return failed(FailureClass::Retryable, error.to_string()),
     };
+    let left = allowed.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return failed(FailureClass::Retryable, "no time was left when the intent was committed".to_owned());
+    }
     match task::build(&state, &shared.keys, work) {
-        Ok(task) => {
-            let left = clock::duration(work.timeout).saturating_sub(started.elapsed());
-            workers::perform(&task, left).await
-        }
+        Ok(task) => workers::perform(&task, left).await,
         Err(error) => failed(FailureClass::Permanent, chain(&error)),
     }
 }
