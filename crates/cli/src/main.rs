@@ -1,6 +1,11 @@
 //! Who asks: the `revolve` binary. Every command is `revolve <noun> <verb>`; data goes to stdout, everything else to
 //! stderr, and the exit code says how it ended. It refuses secrets in flags and destruction without a clear yes.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "comments on arguments are help texts, where brackets name variables"
+)]
+
 mod app;
 mod command;
 mod confirm;
