@@ -15,7 +15,8 @@ use crate::{Child, eventually, port, surroundings};
 
 /// How long a cluster may take to elect a leader and answer, on a busy machine.
 pub const FORMED_WITHIN: Duration = Duration::from_secs(60);
-const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+/// What the nodes log: all of their own doings, so that a leak would show.
+const LOG: &str = "debug,h2=warn,hyper=warn,tower=warn";
 
 /// How a cluster is set up.
 #[derive(Clone, Debug)]
@@ -87,47 +88,24 @@ impl Cluster {
     ///
     /// When it is running.
     pub fn start_node(&mut self, id: u64) {
-        let environment = self.setup.environment.clone();
-        self.start_node_with(id, &environment);
-    }
-
-    /// Starts a node that is not running, under another environment than the others.
-    ///
-    /// # Panics
-    ///
-    /// When it is running.
-    pub fn start_node_with(&mut self, id: u64, environment: &[(String, String)]) {
         let mut command = revolve(["server", "--config"]);
-        command
-            .arg(configuration(self.folder.path(), id))
-            .env("REVOLVE_LOG", "debug,h2=warn,hyper=warn,tower=warn");
-        command.envs(environment.iter().cloned()).env("RUST_BACKTRACE", "1");
+        command.arg(configuration(self.folder.path(), id)).env("REVOLVE_LOG", LOG).env("RUST_BACKTRACE", "1");
+        command.envs(self.setup.environment.iter().cloned());
         let node = self.nodes.get_mut(&id).expect("a node of this cluster");
         assert!(node.process.is_none(), "node {id} is running");
         node.process = Some(Child::spawn(&format!("node-{id}"), self.folder.path(), command));
     }
 
     /// `kill -9` of one node.
-    pub fn kill_node(&mut self, id: u64) {
-        if let Some(mut process) = self.process(id).take() {
-            process.kill();
-        }
-    }
-
-    /// Asks one node to stop and waits until it has.
-    pub async fn stop_node(&mut self, id: u64) {
-        if let Some(mut process) = self.process(id).take() {
-            process.stop(STOPPED_WITHIN).await;
-        }
-    }
-
-    /// The process of a node, while it runs.
     ///
     /// # Panics
     ///
     /// When there is no such node.
-    pub fn process(&mut self, id: u64) -> &mut Option<Child> {
-        &mut self.nodes.get_mut(&id).expect("a node of this cluster").process
+    pub fn kill_node(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("a node of this cluster");
+        if let Some(mut process) = node.process.take() {
+            process.kill();
+        }
     }
 
     /// The nodes whose process has ended by itself since they were started; they can be started again.
@@ -268,16 +246,6 @@ impl Cluster {
             .env("XDG_CONFIG_HOME", self.folder.path())
             .output()
             .expect("`revolve` can be run")
-    }
-
-    /// What all nodes have logged so far.
-    #[must_use]
-    pub fn logs(&self) -> String {
-        (1..=self.setup.nodes)
-            .map(|id| {
-                fs::read_to_string(self.folder.path().join(format!("node-{id}.stderr"))).unwrap_or_default()
-            })
-            .collect()
     }
 }
 
