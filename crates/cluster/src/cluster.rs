@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    disk::Layout,
+    disk::{Layout, Lock},
     error::{ProposeError, ReadError, StartError, TransferError},
     fatal::Fatal,
     form::form,
@@ -52,6 +52,7 @@ struct Inner {
 struct Ending {
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     writer: thread::JoinHandle<()>,
+    lock: Lock,
 }
 
 impl Cluster {
@@ -71,6 +72,7 @@ impl Cluster {
         let config = Arc::new(settings.raft_config()?);
         let keys = Keys::derive(root_key, settings.node)?;
         let layout = Layout::make(settings.data.clone()).map_err(in_folder(&settings.data))?;
+        let lock = layout.lock().map_err(in_folder(&settings.data))?;
         let storage = layout.identity().map_err(in_folder(&settings.data))?.to_string();
         let peers = Peers::new(&settings, &keys)?;
         let Restored { log, store, state, position, snapshots } = Restored::open(&layout, &peers).await?;
@@ -120,7 +122,7 @@ impl Cluster {
         });
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
-        let ending = Mutex::new(Some(Ending { serving, writer }));
+        let ending = Mutex::new(Some(Ending { serving, writer, lock }));
         Ok(Self(Arc::new(Inner {
             settings,
             storage,
@@ -225,7 +227,7 @@ impl Cluster {
         self.0.shutdown.cancel();
         end(&self.0.raft).await;
         let ending = self.0.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Ending { serving, writer }) = ending else { return };
+        let Some(Ending { serving, writer, lock }) = ending else { return };
         if let Ok(Err(error)) = serving.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the peer port was not closed cleanly");
         }
@@ -238,6 +240,7 @@ impl Cluster {
         if tokio::time::timeout(RELEASE_TIMEOUT, wait).await.is_err() {
             tracing::warn!("some files of the stopped node are still held");
         }
+        drop(lock);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The folder of a node: its layout, its storage identity, and the few file operations that must be durable.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -51,6 +51,25 @@ impl Layout {
     }
 }
 
+/// A data folder held by this process: no two nodes may write to one. Given back when dropped, or when the process ends
+/// in whatever way.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
+
+impl Layout {
+    /// Takes the folder for this process.
+    pub(crate) fn lock(&self) -> io::Result<Lock> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.0.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) => {
+                Err(io::Error::new(io::ErrorKind::WouldBlock, "another process uses this folder"))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
 /// Makes a folder whose name survives power loss.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
@@ -75,6 +94,16 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_held_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::make(folder.path().to_path_buf()).unwrap();
+        let held = layout.lock().unwrap();
+        assert_eq!(layout.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        layout.lock().unwrap();
+    }
 
     #[test]
     fn the_identity_of_a_storage_stays_and_a_wiped_one_has_another() {

@@ -11,6 +11,8 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use model::{State, table::Record};
@@ -29,6 +31,10 @@ const PART_BYTES: usize = 60 * 1024;
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Records written in one batch when the whole state is written.
 const FILL_RECORDS: usize = 2_000;
+
+/// How long a store that is held is waited for, and how often it is looked at.
+const IN_USE_TIMEOUT: Duration = Duration::from_secs(10);
+const IN_USE_POLL: Duration = Duration::from_millis(10);
 
 const META_KEY: &[u8] = b"m";
 const ROW: u8 = b'r';
@@ -60,12 +66,15 @@ impl Store {
         let newest = generations.last().copied().unwrap_or(0);
         let mut found = None;
         while let Some(generation) = generations.pop() {
-            match Self::open_generation(&folder, generation) {
+            match Self::open_when_free(&folder, generation) {
                 Ok(opened) => {
                     found = Some(opened);
                     break;
                 }
                 Err(RestoreError::Unfinished) => fs::remove_dir_all(path(&folder, generation))?,
+                Err(error @ RestoreError::InUse) => {
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, error));
+                }
                 Err(error) => set_aside(&folder, generation, &error)?,
             }
         }
@@ -123,10 +132,23 @@ impl Store {
         Ok(Self { folder: folder.to_path_buf(), generation, db, long_rows: BTreeMap::new() })
     }
 
+    /// Sled gives a store back some time after its last handle is gone; one that is held is not a damaged one.
+    fn open_when_free(folder: &Path, generation: u64) -> Result<(Self, State, Position), RestoreError> {
+        let begun = Instant::now();
+        loop {
+            match Self::open_generation(folder, generation) {
+                Err(RestoreError::InUse) if begun.elapsed() < IN_USE_TIMEOUT => thread::sleep(IN_USE_POLL),
+                opened => return opened,
+            }
+        }
+    }
+
     fn open_generation(folder: &Path, generation: u64) -> Result<(Self, State, Position), RestoreError> {
         // Some damage makes sled panic instead of returning an error.
         let opened = std::panic::catch_unwind(|| -> Result<_, RestoreError> {
-            let db = open_db(&path(folder, generation)).map_err(io_error)?;
+            let db = open_db(&path(folder, generation)).map_err(|error| {
+                if is_held(&error) { RestoreError::InUse } else { RestoreError::Io(io_error(error)) }
+            })?;
             let position = read_position(&db)?;
             let mut rows =
                 Rows { iter: db.iter(), long: BTreeMap::new(), ended: false, long_rows: BTreeMap::new() };
@@ -266,6 +288,11 @@ fn read_position(db: &sled::Db) -> Result<Option<Position>, RestoreError> {
 fn open_db(path: &Path) -> sled::Result<sled::Db> {
     // No flush thread: the log can replay what is not durable here, and the disk is the log's.
     sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()
+}
+
+/// Sled tells a store that is held from a damaged one by its words alone.
+fn is_held(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 fn io_error(error: sled::Error) -> io::Error {

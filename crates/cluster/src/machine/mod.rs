@@ -69,6 +69,9 @@ pub(crate) enum RestoreError {
     /// A newer build wrote it.
     #[error("stored state has format {0}, which is not known to this build")]
     Format(u16),
+    /// Somebody else has it open: nothing is said of its content.
+    #[error("stored state is in use")]
+    InUse,
     /// Sled panicked over it.
     #[error("stored state made its reader panic")]
     Panicked,

@@ -1,7 +1,7 @@
 //! Three nodes over loopback: elect, propose and read anywhere, lose the leader, restart, catch up.
 
-use crate::nodes::{Nodes, commit, has, put, until};
-use cluster::Retention;
+use crate::nodes::{Nodes, PATIENCE, commit, has, put, until};
+use cluster::{Cluster, Retention};
 use futures::future::join_all;
 use model::name::NodeId;
 
@@ -81,7 +81,7 @@ async fn a_follower_behind_the_kept_log_is_given_a_snapshot() {
     for name in &names {
         commit(nodes.node(leader), name).await;
     }
-    assert!(nodes.node(leader).status().purged > Some(20), "{:?}", nodes.node(leader).status());
+    purged_beyond(nodes.node(leader), 20).await;
     nodes.start(lagging).await;
     let caught_up = nodes.node(lagging).read().await.unwrap();
     assert!(names.iter().all(|name| has(&caught_up, name)));
@@ -135,4 +135,13 @@ async fn a_minority_neither_commits_nor_reads() {
     assert!(proposed.is_err() && read.is_err(), "{proposed:?}");
     assert!(has(&alone.local(), "before"));
     nodes.stop_all().await;
+}
+
+/// Waits until a node has purged its log beyond an index. Raft purges when it next hears of a peer, or fails to.
+async fn purged_beyond(node: &Cluster, index: u64) {
+    let begun = std::time::Instant::now();
+    while node.status().purged <= Some(index) {
+        assert!(begun.elapsed() < PATIENCE, "never purged: {:?}", node.status());
+        tokio::task::yield_now().await;
+    }
 }
