@@ -5,7 +5,7 @@ use model::{
     command::Revoke,
     consumer::Consumer,
     credential::Version,
-    event::{About, Event, Revocation, Subject},
+    event::{About, Revocation, Subject},
     grant::Grant,
     time::{Span, Time},
 };
@@ -62,16 +62,15 @@ pub fn shown(state: &State, row: &Revocation) -> v1::Revocation {
     }
 }
 
-/// How every consumer that is owed an event of the revocation stands to it.
+/// How every consumer that is owed an event of the revocation stands to it, whether or not the event is still kept.
 #[must_use]
 pub fn receipts(state: &State, row: &Revocation, now: Time) -> Vec<v1::ReceiptStanding> {
-    let events = row.revisions.iter().filter_map(|revision| state.events().get(revision));
-    events
-        .flat_map(|event| {
-            let owed = state.consumers().values().filter(|consumer| consumer.is_owed(event));
-            owed.map(|consumer| standing(consumer, event, now))
-        })
-        .collect()
+    let standings = |revision: &u64| {
+        let deadline = state.events().get(revision).map_or(row.deadline, |event| event.deadline);
+        let revision = *revision;
+        state.told_of(row, revision).map(move |consumer| standing(consumer, revision, deadline, now))
+    };
+    row.revisions.iter().flat_map(standings).collect()
 }
 
 /// What was seen at the target of every version or grant the revocation speaks of.
@@ -118,8 +117,7 @@ impl From<&Grant> for v1::Evidence {
     }
 }
 
-fn standing(consumer: &Consumer, event: &Event, now: Time) -> v1::ReceiptStanding {
-    let revision = event.revision;
+fn standing(consumer: &Consumer, revision: u64, deadline: Time, now: Time) -> v1::ReceiptStanding {
     let settled = consumer.has_settled(revision);
     let enforced = consumer.enforced.contains(revision);
     v1::ReceiptStanding {
@@ -130,9 +128,9 @@ fn standing(consumer: &Consumer, event: &Event, now: Time) -> v1::ReceiptStandin
         received: enforced || consumer.received.contains(revision),
         enforced,
         failed: consumer.failed.get(&revision).filter(|_| !settled).cloned().unwrap_or_default(),
-        overdue: !settled && now >= event.deadline,
+        overdue: !settled && now >= deadline,
         waived: consumer.waived.contains(&revision),
-        deadline_ms: event.deadline.0,
+        deadline_ms: deadline.0,
     }
 }
 

@@ -168,6 +168,8 @@ pub struct Revocation {
     pub at: Time,
     /// The feed entries that carry it.
     pub revisions: Vec<u64>,
+    /// When required consumers must have enforced it.
+    pub deadline: Time,
     /// When and by whom a hold was lifted.
     pub lifted: Option<(Time, String)>,
 }

@@ -6,7 +6,7 @@ use crate::{
     DataKey, State,
     attempt::Job,
     audit::{AuditHead, AuditRecord},
-    consumer::Consumer,
+    consumer::{Consumer, Subscription},
     credential::{Credential, Version},
     event::{About, Event, ReasonCode, Revocation, Subject},
     grant::Grant,
@@ -145,10 +145,44 @@ impl State {
         })
     }
 
-    /// Whether every required consumer has settled every event of `revocation`.
+    /// Whether every required consumer has settled every event of `revocation`, kept or not.
     #[must_use]
     pub fn is_acked(&self, revocation: &Revocation) -> bool {
-        revocation.revisions.iter().all(|revision| self.missing_receipts(*revision).next().is_none())
+        revocation.revisions.iter().all(|revision| {
+            self.told_of(revocation, *revision)
+                .all(|consumer| !consumer.required || consumer.has_settled(*revision))
+        })
+    }
+
+    /// The consumers that are owed the event `revision` of `revocation`. When the event is no longer kept, the
+    /// subject of the revocation tells: what was never answered does not become answered by being old.
+    pub fn told_of<'a>(
+        &'a self,
+        revocation: &'a Revocation,
+        revision: u64,
+    ) -> impl Iterator<Item = &'a Consumer> {
+        let event = self.events.get(&revision);
+        self.consumers.values().filter(move |consumer| match event {
+            Some(event) => consumer.is_owed(event),
+            None => revision > consumer.since && self.concerns(&revocation.subject, &consumer.subscription),
+        })
+    }
+
+    /// Whether anything of `subject` falls under `subscription`.
+    fn concerns(&self, subject: &Subject, subscription: &Subscription) -> bool {
+        let covers = |row: &Credential| subscription.covers_credential(&row.name, &row.target);
+        match subject {
+            Subject::Credential(name) | Subject::Version(name, _) => {
+                self.credentials.get(name).is_some_and(covers)
+            }
+            Subject::Identity(name) => {
+                self.credentials.values().any(|row| &row.identity == name && covers(row))
+            }
+            Subject::Grant(id) => {
+                let target = self.grants.get(id).map(|row| &row.target);
+                subscription.all || target.is_some_and(|target| subscription.targets.contains(target))
+            }
+        }
     }
 
     /// The target an event's subject lives at.

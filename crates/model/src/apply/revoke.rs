@@ -114,6 +114,7 @@ impl State {
             by: actor.to_owned(),
             at: self.now(),
             revisions,
+            deadline: self.now().plus(command.ack_within),
             lifted: None,
         };
         self.revocations.put(id, revocation);

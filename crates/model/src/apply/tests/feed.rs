@@ -41,6 +41,20 @@ fn the_history_is_bounded_and_says_where_it_starts() {
 }
 
 #[test]
+fn a_revocation_that_nobody_answered_does_not_become_answered_by_being_old() {
+    let mut machine = Machine::alternating();
+    machine.ok(consumer("edge", true));
+    machine.ok(revoke(Subject::Credential(name("orders-db")), ReasonCode::Hold));
+    machine.append_events(caps::FEED_EVENTS);
+    assert!(!machine.state.events().contains(&1));
+    let revocation = machine.state.revocations().values().next().unwrap().clone();
+    assert!(!machine.state.is_acked(&revocation));
+    machine.deliver("edge");
+    machine.enforce("edge", 1);
+    assert!(machine.state.is_acked(&revocation));
+}
+
+#[test]
 fn a_drain_waits_on_though_its_event_has_left_the_history() {
     let mut machine = Machine::alternating();
     machine.ok(consumer("edge", true));
