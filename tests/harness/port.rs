@@ -17,17 +17,28 @@ static OFFSET: AtomicU16 = AtomicU16::new(0);
 /// When every port of the range is taken.
 #[must_use]
 pub fn free() -> u16 {
+    free_range(1)
+}
+
+/// The first of `count` neighbouring ports on which nothing listens, none of them given twice in one process.
+///
+/// # Panics
+///
+/// When there are no such ports.
+#[must_use]
+pub fn free_range(count: u16) -> u16 {
     let size = PORTS.end - PORTS.start;
     // Test processes that run side by side start looking in different places.
     let start = u16::try_from(std::process::id() * 97 % u32::from(size)).expect("a remainder below the size");
-    for _ in 0..size {
-        let offset = OFFSET.fetch_add(1, Ordering::Relaxed);
-        let port = PORTS.start + (start + offset % size) % size;
-        if TcpListener::bind(loopback(port)).is_ok() {
-            return port;
+    for _ in 0..size / count {
+        let offset = OFFSET.fetch_add(count, Ordering::Relaxed);
+        let first = PORTS.start + (start + offset % size) % size;
+        let mut ports = first..first + count;
+        if ports.end <= PORTS.end && ports.all(|port| TcpListener::bind(loopback(port)).is_ok()) {
+            return first;
         }
     }
-    panic!("no free port between {} and {}", PORTS.start, PORTS.end)
+    panic!("no {count} free ports between {} and {}", PORTS.start, PORTS.end)
 }
 
 /// `port` on the loopback address.

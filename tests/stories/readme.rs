@@ -117,7 +117,7 @@ struct Dev {
 impl Dev {
     async fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("revolve-story-").tempdir().unwrap();
-        let port = free_ports(6).to_string();
+        let port = port::free_range(6).to_string();
         let mut command = revolve(["dev", "--port", &port]);
         command.args(arguments).env("TMPDIR", folder.path());
         let mut process = Child::spawn("dev", folder.path(), command);
@@ -137,16 +137,6 @@ impl Dev {
         let output = self.process.stdout();
         let given = output.split_whitespace().find_map(|word| word.strip_prefix(&format!("{name}=")));
         given.unwrap_or_else(|| panic!("`{name}` is not told:\n{output}")).to_owned()
-    }
-}
-
-/// The first of `count` neighbouring ports that are free.
-fn free_ports(count: u16) -> u16 {
-    loop {
-        let first = port::free();
-        if (first..first + count).all(|port| std::net::TcpListener::bind(port::loopback(port)).is_ok()) {
-            return first;
-        }
     }
 }
 
@@ -198,14 +188,10 @@ fn commands(block: &str) -> Vec<(String, i32, String)> {
         .collect()
 }
 
-/// A line without what differs from run to run: the time at its start and every number of milliseconds.
-fn pattern(line: &str) -> String {
-    let words = line.split(' ').map(|word| {
-        let time = word.len() == 10 && word.split(':').count() == 3;
-        let number = word.trim_start_matches('(');
-        let count =
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && word.starts_with('(');
-        if time || count { "#" } else { word }
-    });
-    words.collect::<Vec<_>>().join(" ")
+/// A line without the time at its start, which differs from run to run.
+fn pattern(line: &str) -> &str {
+    match line.split_once("  ") {
+        Some((time, rest)) if time.split(':').count() == 3 => rest,
+        Some(_) | None => line,
+    }
 }

@@ -1,7 +1,5 @@
 //! The demo consumer: an application that follows the feed, moves to each new version by a real login, and answers.
 
-use std::time::Instant;
-
 use client::{
     Client, ReceiptStage, SubscribeOptions, Update,
     v1::{Event, EventKind, GetSecretRequest},
@@ -11,14 +9,24 @@ use tokio::sync::mpsc;
 use super::target::Session;
 
 /// What the consumer has done, for the one who tells the story.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deed {
     /// It has logged in with a version and acknowledged it.
-    Moved { version: u32, took_ms: u128 },
+    Moved { version: u32 },
     /// It knows that a version is no longer valid and acknowledged that.
     Dropped { version: u32 },
     /// It could not do what an event asks.
     Failed(String),
+}
+
+impl std::fmt::Display for Deed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Moved { version } => write!(f, "logged in with v{version} and acknowledged it"),
+            Self::Dropped { version } => write!(f, "acknowledged credential-revoked for v{version}"),
+            Self::Failed(problem) => write!(f, "FAILED: {problem}"),
+        }
+    }
 }
 
 /// Follows the feed until the receiver of its deeds is gone.
@@ -59,12 +67,11 @@ async fn act(
     event: &Event,
     session: &mut Option<Session>,
 ) -> anyhow::Result<Option<Deed>> {
-    let started = Instant::now();
     match event.kind() {
         EventKind::CredentialRotated | EventKind::CredentialRestored => {
             let secret = client.get_secret(GetSecretRequest { credential: event.credential.clone() }).await?;
             *session = Some(Session::open(port, &secret.username, &secret.password.into()).await?);
-            Ok(Some(Deed::Moved { version: secret.version, took_ms: started.elapsed().as_millis() }))
+            Ok(Some(Deed::Moved { version: secret.version }))
         }
         EventKind::CredentialRevoked => Ok(Some(Deed::Dropped { version: event.version })),
         EventKind::HoldLifted | EventKind::GrantEnded | EventKind::Unspecified => Ok(None),

@@ -34,15 +34,15 @@ pub struct Story {
     target: DemoTarget,
     kept: bool,
     told: BTreeSet<String>,
-    /// The versions whose end the consumer has acknowledged.
-    dropped: BTreeSet<u32>,
+    /// What the consumer has done so far; each deed is told where it belongs in the story.
+    heard: BTreeSet<Deed>,
     leader: u64,
 }
 
 impl Story {
     /// A story of these nodes and this target; `kept` says whether their state outlives the run.
     pub const fn new(nodes: Nodes, target: DemoTarget, kept: bool) -> Self {
-        Self { nodes: Some(nodes), target, kept, told: BTreeSet::new(), dropped: BTreeSet::new(), leader: 0 }
+        Self { nodes: Some(nodes), target, kept, told: BTreeSet::new(), heard: BTreeSet::new(), leader: 0 }
     }
 
     /// Runs the system and tells what happens, without end.
@@ -128,7 +128,9 @@ impl Story {
         }
         let rotation = self.trigger(admin).await?;
         self.settled(admin, &rotation, deeds, false).await?;
-        current_version(admin).await?.context("the first version was not published")
+        let first = current_version(admin).await?.context("the first version was not published")?;
+        self.moved(deeds, first).await?;
+        Ok(first)
     }
 
     /// One rotation, told stage by stage, with a session opened on the old version that must be cut.
@@ -176,15 +178,15 @@ impl Story {
         let deadline = tokio::time::Instant::now() + SETTLED_WITHIN;
         let mut passed = 0;
         loop {
-            while let Ok(deed) = deeds.try_recv() {
-                self.tell_deed(&deed, aloud)?;
-            }
             let request = v1::GetRotationRequest { id: id.to_owned() };
             if let Ok(answer) = admin.get_rotation(request).await
                 && let Some(rotation) = answer.rotation
             {
-                for passage in rotation.history.iter().skip(passed) {
-                    if aloud && let Some(text) = stage_text(&rotation, passage) {
+                for passage in rotation.history.iter().skip(passed).filter(|_| aloud) {
+                    if passage.stage == "drain" {
+                        self.moved(deeds, rotation.to_version).await?;
+                    }
+                    if let Some(text) = stage_text(&rotation, passage) {
                         self.line(&text)?;
                     }
                 }
@@ -205,32 +207,29 @@ impl Story {
         }
     }
 
-    /// Waits for the consumer's receipt of the old version's revocation.
+    /// Waits until the consumer has moved to a version, and tells it.
+    async fn moved(&mut self, deeds: &mut mpsc::Receiver<Deed>, version: u32) -> anyhow::Result<()> {
+        self.hear(deeds, Deed::Moved { version }).await?;
+        self.line(&format!("{CONSUMER:<17} {}", Deed::Moved { version }))
+    }
+
+    /// Waits for the consumer's receipt of a version's end, and tells it.
     async fn acknowledged(&mut self, deeds: &mut mpsc::Receiver<Deed>, version: u32) -> anyhow::Result<()> {
+        self.hear(deeds, Deed::Dropped { version }).await?;
+        self.line(&format!("{CONSUMER:<17} {}", Deed::Dropped { version }))
+    }
+
+    /// Waits until the consumer has done `awaited`, which it may have done already.
+    async fn hear(&mut self, deeds: &mut mpsc::Receiver<Deed>, awaited: Deed) -> anyhow::Result<()> {
         let deadline = tokio::time::Instant::now() + SETTLED_WITHIN;
-        while !self.dropped.contains(&version) {
+        while !self.heard.contains(&awaited) {
             match tokio::time::timeout_at(deadline, deeds.recv()).await {
-                Ok(Some(deed)) => self.tell_deed(&deed, true)?,
-                Ok(None) | Err(_) => bail!("{CONSUMER} has not acknowledged the end of v{version}"),
+                Ok(Some(failed @ Deed::Failed(_))) => self.line(&format!("{CONSUMER:<17} {failed}"))?,
+                Ok(Some(deed)) => drop(self.heard.insert(deed)),
+                Ok(None) | Err(_) => bail!("{CONSUMER} has not answered: {awaited:?}"),
             }
         }
         Ok(())
-    }
-
-    fn tell_deed(&mut self, deed: &Deed, aloud: bool) -> anyhow::Result<()> {
-        if let Deed::Dropped { version } = deed {
-            self.dropped.insert(*version);
-        }
-        match deed {
-            Deed::Failed(problem) => self.line(&format!("{CONSUMER:<17} FAILED: {problem}")),
-            Deed::Moved { .. } | Deed::Dropped { .. } if !aloud => Ok(()),
-            Deed::Moved { version, took_ms } => self.line(&format!(
-                "{CONSUMER:<17} logged in with v{version} and acknowledged it ({took_ms} ms)"
-            )),
-            Deed::Dropped { version } => {
-                self.line(&format!("{CONSUMER:<17} acknowledged credential-revoked for v{version}"))
-            }
-        }
     }
 
     fn next_commands(&self) -> anyhow::Result<()> {
@@ -265,7 +264,7 @@ impl Story {
     async fn follow(&mut self, admin: &Client, deeds: &mut mpsc::Receiver<Deed>) -> anyhow::Result<()> {
         loop {
             while let Ok(deed) = deeds.try_recv() {
-                self.tell_deed(&deed, true)?;
+                self.line(&format!("{CONSUMER:<17} {deed}"))?;
             }
             let recent =
                 v1::ListRotationsRequest { credential: CREDENTIAL.into(), open_only: false, limit: 5 };
