@@ -6,7 +6,7 @@
 //! # async fn follow() -> Result<(), client::Error> {
 //! use client::{Client, Options, ReceiptStage, RevocationSet, SubscribeOptions, Update};
 //!
-//! let options = Options::new(["http://127.0.0.1:7800"]).token("rvk_…".into());
+//! let options = Options::new(["http://127.0.0.1:7800"]).token("rvlt_…".into());
 //! let client = Client::connect(options)?;
 //! let mut feed = client.subscribe(SubscribeOptions::default());
 //! let mut revoked = RevocationSet::new();
