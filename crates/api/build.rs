@@ -13,6 +13,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, [&root])?;
     tonic_prost_build::configure()
         .btree_map(".")
+        // Payloads that are shared, not copied.
+        .bytes(".revolve.v1.PeerEntry")
+        .bytes(".revolve.v1.PeerProposeRequest")
+        .bytes(".revolve.v1.PeerSnapshotFrame")
         .skip_debug(SECRET.map(|name| format!(".revolve.v1.{name}")))
         .compile_fds(descriptors)?;
     Ok(())

@@ -12,12 +12,17 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::{Asking, Gate, Stand},
+    compare::Comparing,
     disk::{Layout, Lock},
     error::{ProposeError, ReadError, StartError, TransferError},
     fatal::Fatal,
     form::form,
-    machine::{Machine, Persister, View},
+    log::DiskLog,
+    machine::{Machine, Persister, Position, SnapshotFolder, View},
+    membership::Membership,
     peer::{Keys, Network, Peers, Service, serve},
+    promise::Promises,
     propose::{Proposer, Route},
     raft::Raft,
     read::{Confirmer, Reader},
@@ -37,7 +42,7 @@ pub struct Cluster(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    storage: String,
+    gate: Arc<Gate>,
     raft: Raft,
     view: Arc<View>,
     proposer: Proposer,
@@ -73,17 +78,21 @@ impl Cluster {
         let keys = Keys::derive(root_key, settings.node)?;
         let layout = Layout::make(settings.data.clone()).map_err(in_folder(&settings.data))?;
         let lock = layout.lock().map_err(in_folder(&settings.data))?;
-        let storage = layout.identity().map_err(in_folder(&settings.data))?.to_string();
         let peers = Peers::new(&settings, &keys)?;
-        let Restored { log, store, state, position, snapshots } = Restored::open(&layout, &peers).await?;
+        let Restored { log, store, state, position, snapshots } =
+            Restored::open(&layout, &peers, settings.rejoin).await?;
+        let gate = Arc::new(Gate::new(layout.identity().map_err(in_folder(&settings.data))?));
+        let promises = Arc::new(Promises::open(layout.promises()));
+        let stand = stand(&log, &position, &snapshots);
 
         let fatal = Arc::new(Fatal::new());
         let (persister, writer) =
             Persister::start(store, Arc::clone(&fatal)).map_err(in_folder(&settings.data))?;
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
-        let network = Network::new(settings.node, peers.clone(), settings.timing.election_max);
+        let network =
+            Network::new(settings.node, peers.clone(), Arc::clone(&promises), settings.timing.election_max);
         let log_released = Box::new(log.released());
-        let raft = Raft::build(settings.node.0, config, network, log, machine)
+        let raft = Raft::build(settings.node.0, config, network, log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
 
@@ -91,7 +100,17 @@ impl Cluster {
         let (proposer, collector) = Proposer::new(shutdown.clone());
         let service = Service {
             node: settings.node,
-            storage: storage.clone(),
+            gate: Arc::clone(&gate),
+            promises: Arc::clone(&promises),
+            membership: Membership {
+                raft: raft.clone(),
+                addresses: settings.peers.clone(),
+                heartbeat: settings.timing.heartbeat,
+                timeout: settings.timeout,
+                changing: Arc::default(),
+            },
+            log: log.clone(),
+            view: Arc::clone(&view),
             raft: raft.clone(),
             snapshots,
             proposer: proposer.clone(),
@@ -99,7 +118,34 @@ impl Cluster {
             shutdown: shutdown.clone(),
         };
         let serving = serve(service, peer_listener, &keys)?;
+        // Until the others say that it may.
+        raft.runtime_config().elect(false);
         raft.run();
+        let comparing = Comparing {
+            node: settings.node.0,
+            layout: layout.clone(),
+            raft: raft.clone(),
+            log: log.clone(),
+            peers: peers.clone(),
+            gate: Arc::clone(&gate),
+            promises: Arc::clone(&promises),
+            view: Arc::clone(&view),
+            fatal: Arc::clone(&fatal),
+            shutdown: shutdown.clone(),
+        };
+        tokio::spawn(comparing.run());
+        let asking = Asking {
+            node: settings.node,
+            rejoin: settings.rejoin,
+            layout,
+            stand,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            gate: Arc::clone(&gate),
+            fatal: Arc::clone(&fatal),
+            shutdown: shutdown.clone(),
+        };
+        tokio::spawn(asking.run());
 
         let (node, view_) = (settings.node, Arc::clone(&view));
         let confirmer = Confirmer {
@@ -115,17 +161,17 @@ impl Cluster {
             Route { node, raft: raft.clone(), peers: peers.clone(), view: view_, shutdown: shutdown.clone() };
         tokio::spawn(collector.run(route));
         tokio::spawn(observe(raft.clone(), Arc::clone(&view), Arc::clone(&fatal), shutdown.clone()));
-        let forming = (settings.clone(), raft.clone(), Arc::clone(&fatal), shutdown.clone());
+        let forming = (settings.clone(), gate.storage(), raft.clone(), Arc::clone(&fatal), shutdown.clone());
         tokio::spawn(async move {
-            let (settings, raft, fatal, shutdown) = forming;
-            form(settings, raft, peers, &fatal, shutdown).await;
+            let (settings, storage, raft, fatal, shutdown) = forming;
+            form(settings, storage, raft, peers, &fatal, shutdown).await;
         });
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
         let ending = Mutex::new(Some(Ending { serving, writer, lock }));
         Ok(Self(Arc::new(Inner {
             settings,
-            storage,
+            gate,
             raft,
             view,
             proposer,
@@ -172,7 +218,8 @@ impl Cluster {
         let index = |id: &Option<crate::raft::LogId>| id.map(|id| id.index);
         Status {
             node: self.0.settings.node,
-            storage: self.0.storage.clone(),
+            storage: self.0.gate.storage().to_string(),
+            admission: self.0.gate.admission(),
             leader: metrics.current_leader.map(NodeId),
             is_leader: metrics.state == ServerState::Leader,
             term: metrics.current_term,
@@ -186,7 +233,7 @@ impl Cluster {
             members: metrics
                 .membership_config
                 .nodes()
-                .map(|(id, node)| (NodeId(*id), node.addr.clone()))
+                .map(|(id, member)| (NodeId(*id), member.address.clone()))
                 .collect(),
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
             fatal: self.0.fatal.reason(),
@@ -206,6 +253,11 @@ impl Cluster {
             return Err(TransferError::NotVoter(to));
         }
         self.0.raft.trigger().transfer_leader(to.0).await.map_err(|_| TransferError::Stopped)
+    }
+
+    /// Lets this node ask to be taken in again, when it is excluded and its settings want an operator to say so.
+    pub fn rejoin(&self) {
+        self.0.gate.permit();
     }
 
     /// Makes a snapshot now; [`Status::snapshot`] shows when it is there.
@@ -242,6 +294,13 @@ impl Cluster {
         }
         drop(lock);
     }
+}
+
+/// How far the storage goes: a snapshot or the state may be ahead of a log that was cleaned behind them.
+fn stand(log: &DiskLog, position: &Position, snapshots: &SnapshotFolder) -> Stand {
+    let (term, last) = log.durable();
+    let snapshot = snapshots.current().and_then(|snapshot| snapshot.head().position.applied);
+    Stand { term, last: last.max(position.applied).max(snapshot) }
 }
 
 async fn end_with(shutdown: CancellationToken, raft: Raft) {

@@ -34,6 +34,52 @@ impl Layout {
         self.0.join("snapshots")
     }
 
+    /// Where damaged files are kept for whoever wants to look at them; the last of each kind.
+    pub(crate) fn damaged(&self) -> PathBuf {
+        self.0.join("damaged")
+    }
+
+    /// Marks the folder as one whose content is wrong.
+    pub(crate) fn quarantine(&self, reason: &str) -> io::Result<()> {
+        write_durably(&self.quarantined(), reason.as_bytes())
+    }
+
+    /// Why the content of the folder is wrong, when it is known to be.
+    pub(crate) fn quarantine_reason(&self) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.quarantined()) {
+            Ok(reason) => Ok(Some(reason)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn quarantined(&self) -> PathBuf {
+        self.0.join("quarantined")
+    }
+
+    /// Gives up what this node holds: the storage is a new one from here on. Nothing is deleted but what was set aside
+    /// before.
+    pub(crate) fn give_up(&self) -> io::Result<()> {
+        // First of all: a node that ends half way must not be taken for the one that made the promises.
+        self.renew_identity()?;
+        let aside = self.damaged();
+        if aside.exists() {
+            fs::remove_dir_all(&aside)?;
+        }
+        make_folder(&aside)?;
+        for folder in [self.log(), self.state(), self.snapshots()] {
+            if let Some(name) = folder.file_name().filter(|_| folder.exists()) {
+                fs::rename(&folder, aside.join(name))?;
+            }
+        }
+        sync_folder(&aside)?;
+        match fs::remove_file(self.quarantined()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        sync_folder(&self.0)
+    }
+
     /// The UUID of this storage, written when it is first used. A folder that was wiped or replaced has another one.
     pub(crate) fn identity(&self) -> io::Result<Uuid> {
         let path = self.0.join("identity");
@@ -41,13 +87,21 @@ impl Layout {
             Ok(text) => {
                 text.trim().parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let identity = Uuid::new_v4();
-                write_durably(&path, format!("{identity}\n").as_bytes())?;
-                Ok(identity)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.renew_identity(),
             Err(error) => Err(error),
         }
+    }
+
+    /// Gives this storage another UUID: what it had promised under the old one is void.
+    pub(crate) fn renew_identity(&self) -> io::Result<Uuid> {
+        let identity = Uuid::new_v4();
+        write_durably(&self.0.join("identity"), format!("{identity}\n").as_bytes())?;
+        Ok(identity)
+    }
+
+    /// What the other nodes are known to have promised.
+    pub(crate) fn promises(&self) -> PathBuf {
+        self.0.join("promises")
     }
 }
 
@@ -82,7 +136,8 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a small file so that either the old or the new content survives.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;

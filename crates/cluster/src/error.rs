@@ -26,6 +26,15 @@ pub enum StartError {
         /// The last entry that is no longer in the log.
         covers: u64,
     },
+    /// The data is known to be wrong, and the node may not be repaired without being told to.
+    #[error(
+        "this node was quarantined: {reason}. Set `rejoin = \"automatic\"` and start it, or empty its data folder: it then \
+         comes back as a learner"
+    )]
+    Quarantined {
+        /// Why.
+        reason: String,
+    },
     /// A file cannot be used.
     #[error("data folder `{folder}` cannot be used")]
     Data {

@@ -2,15 +2,19 @@
 //! [`Cluster`]: propose, read, watch. It refuses to acknowledge what a quorum has not made durable, and shows no type
 //! of the libraries it is made of.
 
+mod admission;
 mod batch;
 mod cluster;
+mod compare;
 mod disk;
 mod error;
 mod fatal;
 mod form;
 mod log;
 mod machine;
+mod membership;
 mod peer;
+mod promise;
 mod propose;
 mod raft;
 mod read;
@@ -19,8 +23,9 @@ mod settings;
 mod status;
 mod store;
 
+pub use admission::{Admission, Exclusion};
 pub use cluster::Cluster;
 pub use error::{ProposeError, ReadError, StartError, TransferError};
 pub use propose::COMMAND_BYTES;
-pub use settings::{Retention, Settings, Timing};
+pub use settings::{Rejoin, Retention, Settings, Timing};
 pub use status::{PeerStatus, Progress, Status};

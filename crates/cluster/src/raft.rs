@@ -4,12 +4,9 @@
 use std::io;
 
 use bytes::Bytes;
-use openraft::{
-    entry::RaftEntry as _,
-    impls::{BasicNode, leader_id_std},
-    vote::RaftLeaderId,
-};
+use openraft::{RaftTypeConfig, entry::RaftEntry as _, impls::leader_id_std, vote::RaftLeaderId};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::batch::{Batch, Outcomes};
 
@@ -19,22 +16,57 @@ openraft::declare_raft_types!(
         D = Batch,
         R = Outcomes,
         NodeId = u64,
-        Node = BasicNode,
+        Node = Member,
         LeaderId = leader_id_std::LeaderId<Self::Term, Self::NodeId>,
 );
+
+/// What the log store and the state machine need of a type configuration: all but the runtime is fixed, so that nodes
+/// and simulations run the same code.
+pub(crate) trait Config:
+    RaftTypeConfig<
+        D = Batch,
+        R = Outcomes,
+        NodeId = u64,
+        Node = Member,
+        Term = u64,
+        LeaderId = LeaderId,
+        Vote = Vote,
+        Payload = Payload,
+        Entry = Entry,
+    >
+{
+}
+
+impl Config for Types {}
 
 pub(crate) type LeaderId = leader_id_std::LeaderId<u64, u64>;
 pub(crate) type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
 pub(crate) type LogId = openraft::LogId<CommittedLeaderId>;
 pub(crate) type Vote = openraft::Vote<LeaderId>;
-pub(crate) type Payload = openraft::EntryPayload<Batch, u64, BasicNode>;
+pub(crate) type Payload = openraft::EntryPayload<Batch, u64, Member>;
 pub(crate) type Entry = openraft::Entry<CommittedLeaderId, Payload>;
-pub(crate) type Membership = openraft::Membership<u64, BasicNode>;
-pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, BasicNode>;
-pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, BasicNode>;
-pub(crate) type Snapshot =
-    openraft::Snapshot<CommittedLeaderId, u64, BasicNode, crate::machine::SnapshotFile>;
+pub(crate) type Membership = openraft::Membership<u64, Member>;
+pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, Member>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, Member>;
+pub(crate) type Snapshot<Data = crate::machine::SnapshotFile> =
+    openraft::Snapshot<CommittedLeaderId, u64, Member, Data>;
 pub(crate) type Raft = openraft::Raft<Types, crate::machine::Machine>;
+
+/// A member of the cluster as Raft's membership keeps it. Its promises are those of its storage: a node that comes
+/// with another one has not made them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    /// Where its peer port is reached, `host:port`.
+    pub(crate) address: String,
+    /// The UUID of its storage.
+    pub(crate) storage: Uuid,
+}
+
+impl Member {
+    pub(crate) fn new(address: impl Into<String>, storage: Uuid) -> Self {
+        Self { address: address.into(), storage }
+    }
+}
 
 /// A log id from its parts.
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {
@@ -97,6 +129,16 @@ impl Packed {
         }
     }
 
+    /// The tag and the body, as a peer is sent them.
+    pub(crate) fn into_parts(self) -> (u8, Bytes) {
+        (self.tag, self.body)
+    }
+
+    /// What a peer has sent; it is looked at by [`Packed::unpack`].
+    pub(crate) const fn from_parts(tag: u8, body: Bytes) -> Self {
+        Self { tag, body }
+    }
+
     /// How many bytes [`Packed::write`] writes.
     pub(crate) fn len(&self) -> usize {
         1 + self.body.len()
@@ -131,7 +173,10 @@ mod tests {
 
     #[test]
     fn payloads_survive_packing() {
-        let nodes = BTreeMap::from([(1, BasicNode::new("a:1")), (2, BasicNode::new("b:2"))]);
+        let nodes = BTreeMap::from([
+            (1, Member::new("a:1", Uuid::from_u128(1))),
+            (2, Member::new("b:2", Uuid::from_u128(2))),
+        ]);
         let membership = Membership::new(vec![BTreeSet::from([1, 2])], nodes).unwrap();
         for payload in [
             Payload::Blank,

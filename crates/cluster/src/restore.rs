@@ -1,5 +1,6 @@
 //! What a node finds on its disk when it starts, and how it repairs what is damaged: the state from the snapshot and
-//! the log, the snapshot from a peer. The log itself has no substitute.
+//! the log, the snapshot from a peer. A damaged log is cut before the damage; when the node had promised more, the
+//! others say so, and it comes back as a learner.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -11,7 +12,8 @@ use crate::{
     log::DiskLog,
     machine::{Position, SnapshotFolder, blocking},
     peer::Peers,
-    raft::LogId,
+    raft::{LogId, term_and_index},
+    settings::Rejoin,
     store::Store,
 };
 
@@ -26,9 +28,18 @@ pub(crate) struct Restored {
 
 impl Restored {
     /// Opens everything under `layout`.
-    pub(crate) async fn open(layout: &Layout, peers: &Peers) -> Result<Self, StartError> {
-        let folder = layout.log();
-        let log = blocking(move || DiskLog::open(&folder))
+    pub(crate) async fn open(layout: &Layout, peers: &Peers, rejoin: Rejoin) -> Result<Self, StartError> {
+        // Whoever has nobody to ask, or is not to be repaired without being asked, is told and nothing is touched.
+        let may_mend = rejoin == Rejoin::Automatic && peers.ids().next().is_some();
+        if let Some(reason) = layout.quarantine_reason().map_err(in_folder(&layout.log()))? {
+            if !may_mend {
+                return Err(StartError::Quarantined { reason });
+            }
+            tracing::error!(reason, "this node was quarantined: it begins anew, as a learner");
+            layout.give_up().map_err(in_folder(&layout.log()))?;
+        }
+        let opening = layout.clone();
+        let log = blocking(move || open_log(&opening, may_mend))
             .await
             .map_err(|source| StartError::Log { folder: layout.log().display().to_string(), source })?;
         let folder = layout.snapshots();
@@ -40,6 +51,7 @@ impl Restored {
         let restored = Self { log, store, state, position, snapshots: Arc::new(snapshots) };
         restored.check_snapshot(layout).await?;
         restored.repair(layout, peers).await?;
+        restored.stand_in(layout).await?;
         if let Some(applied) = restored.position.applied().max(restored.snapshot_reaches()) {
             restored
                 .log
@@ -47,6 +59,19 @@ impl Restored {
                 .map_err(|source| StartError::Log { folder: layout.log().display().to_string(), source })?;
         }
         Ok(restored)
+    }
+
+    /// A log that was cut ends before the state: a snapshot stands in for what is missing, for Raft takes entries that
+    /// it does not have to be covered by one.
+    async fn stand_in(&self, layout: &Layout) -> Result<(), StartError> {
+        let (applied, snapshot) = (self.position.applied(), self.snapshot_reaches());
+        if applied.map(term_and_index) <= self.log.durable().1 || applied <= snapshot {
+            return Ok(());
+        }
+        let (folder, state, position) =
+            (Arc::clone(&self.snapshots), self.state.clone(), self.position.clone());
+        let written = blocking(move || folder.write(&state, position)).await;
+        written.map(drop).map_err(in_folder(&layout.snapshots()))
     }
 
     /// Raft goes on from the snapshot when it is ahead of the state: then it must be sound.
@@ -87,6 +112,27 @@ impl Restored {
         }
         Err(StartError::Damaged { covers: purged.index })
     }
+}
+
+fn open_log(layout: &Layout, may_mend: bool) -> io::Result<DiskLog> {
+    let opened = DiskLog::open(&layout.log());
+    let Err(error) = opened else { return opened };
+    if !may_mend {
+        return Err(error);
+    }
+    let Some(damage) = DiskLog::mend(&layout.log(), &layout.damaged().join("log"))? else {
+        return Err(error);
+    };
+    tracing::error!(
+        %damage,
+        aside = %layout.damaged().display(),
+        "the log is damaged: it was cut before the damage, and the other nodes are asked what is missing",
+    );
+    DiskLog::open(&layout.log()).or_else(|error| {
+        tracing::error!(%error, "what is left of the log cannot be used: this node begins anew, as a learner");
+        layout.give_up()?;
+        DiskLog::open(&layout.log())
+    })
 }
 
 pub(crate) fn in_folder(folder: &Path) -> impl FnOnce(io::Error) -> StartError + use<> {

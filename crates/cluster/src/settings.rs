@@ -32,6 +32,8 @@ pub struct Settings {
     pub timing: Timing,
     /// How much log is kept.
     pub retention: Retention,
+    /// How a node comes back whose storage is not the one the cluster knows.
+    pub rejoin: Rejoin,
     /// Longest time a proposal or a linearizable read may take, waiting for a leader included.
     pub timeout: Duration,
 }
@@ -73,6 +75,16 @@ impl Default for Retention {
     }
 }
 
+/// How a node comes back whose disk was wiped, put back or damaged beyond reading. Either way it does so as a learner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rejoin {
+    /// By itself, as soon as the others are enough without it.
+    #[default]
+    Automatic,
+    /// When an operator says so.
+    Manual,
+}
+
 impl Settings {
     /// Settings with the usual timing.
     #[must_use]
@@ -83,6 +95,7 @@ impl Settings {
             data,
             timing: Timing::default(),
             retention: Retention::default(),
+            rejoin: Rejoin::default(),
             timeout: Duration::from_secs(5),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use model::{name::NodeId, table::Digest};
 use openraft::Instant as _;
 
-use crate::raft::Types;
+use crate::{admission::Admission, raft::Types};
 
 /// A peer counts as reachable while it has answered within this many heartbeats.
 const REACHABLE_HEARTBEATS: u32 = 10;
@@ -33,6 +33,8 @@ pub struct Status {
     pub node: NodeId,
     /// The UUID of its storage.
     pub storage: String,
+    /// Whether it takes part with that storage.
+    pub admission: Admission,
     /// The leader, as far as this node knows.
     pub leader: Option<NodeId>,
     /// Whether this node leads.

@@ -38,6 +38,13 @@ pub(super) struct Ballot {
     node: u64,
 }
 
+impl Ballot {
+    /// The term it was given in.
+    pub(super) const fn term(&self) -> u64 {
+        self.term
+    }
+}
+
 impl From<&Vote> for Ballot {
     fn from(vote: &Vote) -> Self {
         Self { term: vote.leader_id.term, committed: vote.committed, node: vote.leader_id.voted_for }

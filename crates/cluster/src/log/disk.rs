@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Debug,
+    fs::{self, File},
     io,
     ops::RangeBounds,
     path::Path,
@@ -21,10 +22,10 @@ use super::{
     READ_BYTES,
     codec::{Ballot, LogTypes},
     flusher::{Flusher, Waiter},
-    half_open,
+    half_open, mend,
 };
 use crate::{
-    disk::make_folder,
+    disk::{make_folder, sync_folder},
     raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index},
 };
 
@@ -47,14 +48,28 @@ pub(crate) struct DiskLog {
 /// The open log. Fields are dropped in order: when the token is gone, the files are closed and unlocked.
 pub(super) struct Files {
     log: Mutex<RaftLog<LogTypes>>,
+    durable: Mutex<Durable>,
     token: Arc<()>,
 }
+
+/// What of the log is known to be durable: the term of the vote, and term and index of the last entry.
+pub(super) type Durable = (u64, Option<(u64, u64)>);
 
 impl Files {
     pub(super) fn lock(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
         // A panic while the lock was held is an error of this crate; the WAL's own state is written record by record.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn set_durable(&self, durable: Durable) {
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = durable;
+    }
+}
+
+/// Where the log stands.
+pub(super) fn end(log: &RaftLog<LogTypes>) -> Durable {
+    let state = log.log_state();
+    (state.vote().map_or(0, Ballot::term), state.last().copied())
 }
 
 impl DiskLog {
@@ -65,26 +80,31 @@ impl DiskLog {
     /// end is no error: it was never acknowledged, and is cut off.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         make_folder(folder)?;
-        let folder = folder.to_str().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the path of the log is not valid UTF-8")
-        })?;
-        let mut config = Config::new(folder);
-        config.log_cache_capacity = Some(CACHE_BYTES);
-        config.log_cache_max_items = Some(CACHE_ENTRIES);
-        config.wal.read_buffer_size = Some(REPLAY_BYTES);
-        config.wal.chunk_max_size = Some(CHUNK_BYTES);
-        config.wal.truncate_incomplete_record = Some(true);
-        config.wal.flush_batch_wait = Some(Duration::ZERO);
-        let log = Mutex::new(RaftLog::open(Arc::new(config))?);
-        let files = Arc::new(Files { log, token: Arc::new(()) });
+        let config = config(folder)?;
+        let log = RaftLog::open(config)?;
+        // What an earlier process wrote and did not sync was acknowledged to nobody, but it will be built upon.
+        sync_all(folder)?;
+        let durable = Mutex::new(end(&log));
+        let files = Arc::new(Files { log: Mutex::new(log), durable, token: Arc::new(()) });
         let flusher = Flusher::start(Arc::clone(&files))?;
         Ok(Self { files, flusher })
+    }
+
+    /// Cuts the log under `folder` before its first damaged record, copies what was there to `aside`, and gives the
+    /// damage; `None` when no record is damaged.
+    pub(crate) fn mend(folder: &Path, aside: &Path) -> io::Result<Option<io::Error>> {
+        mend::cut(&config(folder)?, aside)
     }
 
     /// Turns true when nothing holds the files any more.
     pub(crate) fn released(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let token = Arc::downgrade(&self.files.token);
         move || token.strong_count() == 0
+    }
+
+    /// What of it is known to be durable: the term of the vote, and term and index of the last entry.
+    pub(crate) fn durable(&self) -> Durable {
+        *self.files.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last purged log id.
@@ -127,6 +147,27 @@ impl DiskLog {
         self.flusher.flush(Waiter::Caller(sender));
         receiver.await.map_err(|_| io::Error::other("the log's flush thread has ended"))?
     }
+}
+
+fn config(folder: &Path) -> io::Result<Arc<Config>> {
+    let folder = folder.to_str().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "the path of the log is not valid UTF-8")
+    })?;
+    let mut config = Config::new(folder);
+    config.log_cache_capacity = Some(CACHE_BYTES);
+    config.log_cache_max_items = Some(CACHE_ENTRIES);
+    config.wal.read_buffer_size = Some(REPLAY_BYTES);
+    config.wal.chunk_max_size = Some(CHUNK_BYTES);
+    config.wal.truncate_incomplete_record = Some(true);
+    config.wal.flush_batch_wait = Some(Duration::ZERO);
+    Ok(Arc::new(config))
+}
+
+fn sync_all(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    sync_folder(folder)
 }
 
 impl RaftLogReader<Types> for DiskLog {

@@ -11,7 +11,7 @@ use openraft::storage::IOFlushed;
 use raft_log::api::raft_log_writer::RaftLogWriter as _;
 use tokio::sync::oneshot;
 
-use super::disk::Files;
+use super::disk::{Files, end};
 use crate::raft::Types;
 
 /// Someone who waits until what was written so far is durable.
@@ -75,6 +75,13 @@ fn run(files: &Files, waiters: &mpsc::Receiver<Waiter>) {
 
 fn flush_once(files: &Files) -> io::Result<()> {
     let (done, wait) = mpsc::sync_channel(1);
-    files.lock().flush(true, Some(done))?;
-    wait.recv().map_err(|_| io::Error::other("the log's writer has ended"))?
+    let covered = {
+        let mut log = files.lock();
+        let covered = end(&log);
+        log.flush(true, Some(done))?;
+        covered
+    };
+    wait.recv().map_err(|_| io::Error::other("the log's writer has ended"))??;
+    files.set_durable(covered);
+    Ok(())
 }

@@ -14,7 +14,7 @@ use openraft::{
 };
 
 use super::{READ_BYTES, half_open};
-use crate::raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index};
+use crate::raft::{Config, Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index};
 
 /// Log and vote as they stand in one half.
 #[derive(Clone, Default)]
@@ -57,17 +57,16 @@ impl Image {
     }
 }
 
-#[derive(Default)]
-struct Halves {
+struct Halves<C: Config> {
     volatile: Image,
     durable: Image,
     unflushed: Vec<Write>,
-    waiting: Vec<IOFlushed<Types>>,
+    waiting: Vec<IOFlushed<C>>,
     /// Appends wait for [`MemoryLog::flush`] instead of being flushed at once.
     held: bool,
 }
 
-impl Halves {
+impl<C: Config> Halves<C> {
     fn write(&mut self, write: Write) {
         let copy = match &write {
             Write::Vote(vote) => Write::Vote(*vote),
@@ -91,27 +90,43 @@ impl Halves {
 }
 
 /// The log store. Clones share it.
-#[derive(Clone, Default)]
-pub(super) struct MemoryLog(Arc<Mutex<Halves>>);
+pub(crate) struct MemoryLog<C: Config = Types>(Arc<Mutex<Halves<C>>>);
 
-impl MemoryLog {
+impl<C: Config> Clone for MemoryLog<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C: Config> Default for MemoryLog<C> {
+    fn default() -> Self {
+        Self::holding(Image::default(), Image::default())
+    }
+}
+
+impl<C: Config> MemoryLog<C> {
+    fn holding(volatile: Image, durable: Image) -> Self {
+        let halves = Halves { volatile, durable, unflushed: Vec::new(), waiting: Vec::new(), held: false };
+        Self(Arc::new(Mutex::new(halves)))
+    }
+
     /// Whether appends wait for [`MemoryLog::flush`].
-    pub(super) fn hold(&self, held: bool) {
+    pub(crate) fn hold(&self, held: bool) {
         self.lock().held = held;
     }
 
     /// Makes everything written so far durable.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.lock().flush();
     }
 
     /// The store as a restarted node finds it: unflushed writes are gone, and nobody is told.
-    pub(super) fn crash(&self) -> Self {
+    pub(crate) fn crash(&self) -> Self {
         let durable = self.lock().durable.clone();
-        Self(Arc::new(Mutex::new(Halves { volatile: durable.clone(), durable, ..Halves::default() })))
+        Self::holding(durable.clone(), durable)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Halves> {
+    fn lock(&self) -> MutexGuard<'_, Halves<C>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -130,7 +145,7 @@ impl MemoryLog {
     }
 }
 
-impl RaftLogReader<Types> for MemoryLog {
+impl<C: Config> RaftLogReader<C> for MemoryLog<C> {
     async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
@@ -148,10 +163,10 @@ impl RaftLogReader<Types> for MemoryLog {
     }
 }
 
-impl RaftLogStorage<Types> for MemoryLog {
+impl<C: Config> RaftLogStorage<C> for MemoryLog<C> {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+    async fn get_log_state(&mut self) -> io::Result<LogState<C>> {
         let halves = self.lock();
         Ok(LogState { last_purged_log_id: halves.volatile.purged, last_log_id: halves.volatile.last() })
     }
@@ -178,7 +193,7 @@ impl RaftLogStorage<Types> for MemoryLog {
         Ok(self.lock().volatile.committed)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<C>) -> io::Result<()>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

@@ -5,6 +5,7 @@ mod disk;
 mod flusher;
 #[cfg(test)]
 mod memory;
+mod mend;
 #[cfg(test)]
 mod tests;
 

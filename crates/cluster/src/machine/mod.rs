@@ -1,11 +1,13 @@
 //! Applies committed entries to the model and publishes the state that results.
 
+mod keeper;
 mod persister;
+mod samples;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt as _};
@@ -21,12 +23,15 @@ use openraft::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub(crate) use keeper::{Files, Keeper};
 pub(crate) use persister::Persister;
 pub(crate) use snapshot::{Frame, SnapshotFile, SnapshotFolder};
 
+use samples::Samples;
+
 use crate::{
     batch::Outcomes,
-    raft::{Entry, LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types, log_id, term_and_index},
+    raft::{Entry, LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, log_id, term_and_index},
     status::Progress,
 };
 
@@ -86,6 +91,7 @@ impl From<RestoreError> for io::Error {
 /// What readers see: the newest applied state, and how far it goes.
 pub(crate) struct View {
     state: ArcSwap<State>,
+    samples: Samples,
     progress: watch::Sender<Progress>,
 }
 
@@ -93,6 +99,11 @@ impl View {
     /// The newest applied state.
     pub(crate) fn state(&self) -> Arc<State> {
         self.state.load_full()
+    }
+
+    /// Digests at some of the last entries, to be compared with those of other nodes.
+    pub(crate) fn digests(&self) -> BTreeMap<u64, [u8; 32]> {
+        self.samples.all()
     }
 
     /// How far the state goes and who leads.
@@ -106,29 +117,36 @@ impl View {
     }
 }
 
-/// The state machine.
-pub(crate) struct Machine {
+/// The state machine. What it has applied is kept by `K`.
+pub(crate) struct Machine<K = Files> {
     state: State,
     position: Position,
     view: Arc<View>,
-    persister: Persister,
-    snapshots: Arc<SnapshotFolder>,
+    keeper: K,
 }
 
 impl Machine {
-    /// Goes on from a restored state.
+    /// Goes on from a restored state, and keeps it in files.
     pub(crate) fn new(
         state: State,
         position: Position,
         persister: Persister,
         snapshots: Arc<SnapshotFolder>,
     ) -> (Self, Arc<View>) {
+        Self::kept_by(Files::new(persister, snapshots), state, position)
+    }
+}
+
+impl<K: Keeper> Machine<K> {
+    /// Goes on from a restored state.
+    pub(crate) fn kept_by(keeper: K, state: State, position: Position) -> (Self, Arc<View>) {
         let progress = Progress { applied: position.applied.map(|(_, index)| index), ..Progress::default() };
         let view = Arc::new(View {
             state: ArcSwap::from_pointee(state.clone()),
+            samples: Samples::default(),
             progress: watch::Sender::new(progress),
         });
-        (Self { state, position, view: Arc::clone(&view), persister, snapshots }, view)
+        (Self { state, position, view: Arc::clone(&view), keeper }, view)
     }
 
     /// Applies one entry, or nothing of it.
@@ -152,20 +170,11 @@ impl Machine {
     fn publish(&self) {
         self.view.publish(self.state.clone(), self.position.applied.map(|(_, index)| index));
     }
-
-    fn builder(&self) -> Builder {
-        Builder {
-            state: self.state.clone(),
-            position: self.position.clone(),
-            persister: self.persister.clone(),
-            snapshots: Arc::clone(&self.snapshots),
-        }
-    }
 }
 
-impl RaftStateMachine<Types> for Machine {
-    type SnapshotData = SnapshotFile;
-    type SnapshotBuilder = Builder;
+impl<K: Keeper> RaftStateMachine<K::Config> for Machine<K> {
+    type SnapshotData = K::Snapshot;
+    type SnapshotBuilder = Builder<K>;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         Ok((self.position.applied(), self.position.membership.clone()))
@@ -173,12 +182,14 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn apply<Entries>(&mut self, mut entries: Entries) -> io::Result<()>
     where
-        Entries: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+        Entries: Stream<Item = io::Result<EntryResponder<K::Config>>> + Unpin + OptionalSend,
     {
         let mut answers = Vec::new();
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
+            let index = entry.log_id.index;
             let outcomes = self.apply_entry(entry)?;
+            self.view.samples.take(index, &self.state);
             answers.extend(responder.map(|responder| (responder, outcomes)));
         }
         let records = self.state.drain_changes();
@@ -188,51 +199,39 @@ impl RaftStateMachine<Types> for Machine {
         for (responder, outcomes) in answers {
             responder.send(outcomes);
         }
-        self.persister.write(records, self.position.clone()).await
+        self.keeper.write(records, self.position.clone()).await
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        self.builder()
+        Builder { state: self.state.clone(), position: self.position.clone(), keeper: self.keeper.clone() }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
-        let folder = Arc::clone(&self.snapshots);
-        let (snapshot, state) = blocking(move || {
-            let state = snapshot.load()?;
-            Ok((folder.adopt(snapshot)?, state))
-        })
-        .await?;
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: K::Snapshot) -> io::Result<()> {
+        let (state, position) = self.keeper.install(snapshot).await?;
         tracing::info!(snapshot = %meta.signature().last_log_id.map_or(0, |id| id.index), "snapshot installed");
-        self.persister.replace(state.clone(), snapshot.head().position.clone()).await?;
         self.state = state;
-        self.position = snapshot.head().position.clone();
+        self.position = position;
         self.publish();
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        Ok(self.snapshots.current().map(|snapshot| Snapshot { meta: snapshot.meta(), snapshot }))
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<K::Snapshot>>> {
+        Ok(self.keeper.snapshot())
     }
 }
 
 /// Writes a snapshot of the state as it was when the builder was made.
-pub(crate) struct Builder {
+pub(crate) struct Builder<K> {
     state: State,
     position: Position,
-    persister: Persister,
-    snapshots: Arc<SnapshotFolder>,
+    keeper: K,
 }
 
-impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = SnapshotFile;
+impl<K: Keeper> RaftSnapshotBuilder<K::Config> for Builder<K> {
+    type SnapshotData = K::Snapshot;
 
-    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        // The log is purged behind a snapshot: what it covers must be durable in both places first.
-        self.persister.checkpoint().await?;
-        let (folder, state, position) =
-            (Arc::clone(&self.snapshots), self.state.clone(), self.position.clone());
-        let snapshot = blocking(move || folder.write(&state, position)).await?;
-        Ok(Snapshot { meta: snapshot.meta(), snapshot })
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot<K::Snapshot>> {
+        self.keeper.build(self.state.clone(), self.position.clone()).await
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
 struct Fixture {
     machine: Machine,
     view: Arc<View>,
+    snapshots: Arc<SnapshotFolder>,
     writer: std::thread::JoinHandle<()>,
     fatal: Arc<Fatal>,
 }
@@ -37,8 +38,8 @@ impl Fixture {
         let fatal = Arc::new(Fatal::new());
         let (persister, writer) = Persister::start(store, Arc::clone(&fatal)).unwrap();
         let snapshots = Arc::new(SnapshotFolder::open(folder.join("snapshots")).unwrap());
-        let (machine, view) = Machine::new(state, position, persister, snapshots);
-        Self { machine, view, writer, fatal }
+        let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
+        Self { machine, view, snapshots, writer, fatal }
     }
 
     async fn apply(&mut self, entries: Vec<Entry>) -> io::Result<()> {
@@ -122,7 +123,7 @@ async fn a_snapshot_carries_the_state_to_another_node() {
     receiver.apply(vec![puts(0, &["other".into()])]).await.unwrap();
     let mut frames = snapshot.snapshot.frames().unwrap();
     let head = frames.next().unwrap().unwrap();
-    let mut incoming = receiver.machine.snapshots.receive(head.body.to_vec()).unwrap();
+    let mut incoming = receiver.snapshots.receive(head.body.to_vec()).unwrap();
     for frame in frames {
         incoming.push(&frame.unwrap()).unwrap();
     }

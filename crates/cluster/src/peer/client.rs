@@ -10,10 +10,14 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use uuid::Uuid;
+
 use super::{MESSAGE_BYTES, tls::Keys, wire};
 use crate::{
+    admission::Description,
     error::StartError,
     machine::{SnapshotFile, SnapshotFolder, blocking},
+    membership::Rejoined,
     raft::LogId,
     settings::Settings,
 };
@@ -107,7 +111,7 @@ impl Peers {
     ) -> Result<Vec<wire::ForwardResult>, CallError> {
         let mut client = self.bulk(leader)?;
         let request = v1::PeerProposeRequest {
-            proposals: proposals.iter().map(|proposal| proposal.to_vec()).collect(),
+            proposals,
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         };
         let response = within(timeout, client.propose(request)).await?;
@@ -130,10 +134,24 @@ impl Peers {
         })
     }
 
-    /// Asks `node` whether it belongs to a cluster.
-    pub(crate) async fn initialised(&self, node: NodeId, timeout: Duration) -> Result<bool, CallError> {
+    /// Asks `node` what it knows of itself and of the others.
+    pub(crate) async fn describe(&self, node: NodeId, timeout: Duration) -> Result<Description, CallError> {
         let mut client = self.raft(node)?;
-        Ok(within(timeout, client.describe(v1::PeerDescribeRequest {})).await?.initialised)
+        let response = within(timeout, client.describe(v1::PeerDescribeRequest {})).await?;
+        Ok(wire::read_description(response)?)
+    }
+
+    /// Asks `leader` to take `node` in again with a new storage.
+    pub(crate) async fn rejoin(
+        &self,
+        leader: NodeId,
+        node: NodeId,
+        storage: Uuid,
+        timeout: Duration,
+    ) -> Result<Rejoined, CallError> {
+        let mut client = self.bulk(leader)?;
+        let request = v1::PeerRejoinRequest { node: node.0, storage: wire::write_storage(storage) };
+        Ok(wire::read_rejoined(within(timeout, client.rejoin(request)).await?)?)
     }
 
     /// Fetches a snapshot that covers at least `covers` from `node`. It is complete, but not yet adopted.

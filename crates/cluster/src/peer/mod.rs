@@ -14,3 +14,5 @@ pub(crate) use tls::Keys;
 /// Longest message either side takes: an append carries at most 2 MiB of entries, or one entry, and a frame of a
 /// snapshot at most 3 MiB.
 const MESSAGE_BYTES: usize = 8 * 1024 * 1024;
+/// The header that says which storage of a node a message of Raft is meant for: its UUID as text.
+const STORAGE: &str = "revolve-storage";

@@ -14,23 +14,26 @@ use model::name::NodeId;
 use openraft::{
     RaftNetworkFactory, RaftNetworkV2,
     errors::{RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
-    impls::BasicNode,
     network::{RPCOption, RPCTypes},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
         TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use uuid::Uuid;
 
 use super::{
+    STORAGE,
     client::{CallError, Peers, within},
     wire,
 };
 use crate::{
     machine::SnapshotFile,
-    raft::{Snapshot, Types, Vote},
+    promise::Promises,
+    raft::{LogId, Member, Snapshot, Types, Vote},
 };
 
 /// Frames of a snapshot read ahead of the network.
@@ -41,21 +44,22 @@ const FRAMES_AHEAD: usize = 2;
 pub(crate) struct Network {
     node: NodeId,
     peers: Peers,
+    promises: Arc<Promises>,
     patience: Duration,
 }
 
 impl Network {
     /// A peer that owes an answer to an append for `patience` is taken to be away.
-    pub(crate) const fn new(node: NodeId, peers: Peers, patience: Duration) -> Self {
-        Self { node, peers, patience }
+    pub(crate) const fn new(node: NodeId, peers: Peers, promises: Arc<Promises>, patience: Duration) -> Self {
+        Self { node, peers, promises, patience }
     }
 }
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = Client;
 
-    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Client {
-        Client { network: self.clone(), target: NodeId(target) }
+    async fn new_client(&mut self, target: u64, member: &Member) -> Client {
+        Client { network: self.clone(), target: NodeId(target), storage: member.storage }
     }
 }
 
@@ -63,9 +67,44 @@ impl RaftNetworkFactory<Types> for Network {
 pub(crate) struct Client {
     network: Network,
     target: NodeId,
+    /// The storage that the membership knows the node with: it answers for no other.
+    storage: Uuid,
 }
 
 impl Client {
+    /// Says which storage of the node the request is meant for.
+    fn addressed<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        let storage = self.storage.to_string();
+        let storage = MetadataValue::try_from(storage).expect("a UUID is ASCII text");
+        request.metadata_mut().insert(STORAGE, storage);
+        request
+    }
+
+    /// Notes what a follower promises. One that has forgotten what it acknowledged to this leader is not heard: it
+    /// must not take part, and Raft takes for granted that a log which was acknowledged stays.
+    fn judge(
+        &self,
+        term: u64,
+        result: Result<StreamAppendResult<Types>, RPCError<Types>>,
+    ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+        match &result {
+            Ok(Ok(last @ Some(_))) => self.note(term, *last),
+            Ok(Err(StreamAppendError::Conflict(at)))
+                if self.network.promises.covers(self.storage, term, at.index) =>
+            {
+                tracing::error!(peer = %self.target, at = at.index, "the peer has lost entries that it acknowledged");
+                return Err(Unreachable::from_string("peer has lost entries that it acknowledged").into());
+            }
+            Ok(Ok(None) | Err(_)) | Err(_) => {}
+        }
+        result
+    }
+
+    fn note(&self, term: u64, last: Option<LogId>) {
+        self.network.promises.note(self.target, self.storage, term, last);
+    }
+
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<Types> {
         Timeout { action, id: self.network.node.0, target: self.target.0, timeout }
     }
@@ -77,9 +116,13 @@ impl Client {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let mut client = self.network.peers.raft(self.target).map_err(unreachable)?;
-        let call = client.vote(wire::write_vote(request, pre_vote));
+        let call = client.vote(self.addressed(wire::write_vote(request, pre_vote)));
         let response = within(option.soft_ttl(), call).await.map_err(unreachable)?;
-        Ok(wire::read_voted(response).map_err(|error| Unreachable::new(&error))?)
+        let voted = wire::read_voted(response).map_err(|error| Unreachable::new(&error))?;
+        if voted.vote_granted && !pre_vote {
+            self.note(request.vote.leader_id.term, None);
+        }
+        Ok(voted)
     }
 }
 
@@ -123,18 +166,22 @@ impl RaftNetworkV2<Types> for Client {
             let Some(first) = requests.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
             };
+            let term = first.vote.leader_id.term;
             let requests = stream::iter([first]).chain(requests).map(move |request| {
                 counter.fetch_add(1, Ordering::Relaxed);
                 wire::write_append(&request)
             });
             let mut client = self.network.peers.raft(self.target).map_err(unreachable)?;
-            let answers = within(patience, client.append(requests)).await.map_err(unreachable)?;
+            let answers =
+                within(patience, client.append(self.addressed(requests))).await.map_err(unreachable)?;
             let late = self.timeout(RPCTypes::AppendEntries, patience);
+            let client = &*self;
             let results = stream::unfold(Some((answers, owed)), move |open| {
                 let late = late.clone();
                 async move {
                     let (mut answers, owed) = open?;
                     let result = next_answer(&mut answers, &owed, late).await?;
+                    let result = client.judge(term, result);
                     let goes_on = matches!(result, Ok(Ok(_)));
                     Some((result, goes_on.then_some((answers, owed))))
                 }
@@ -168,7 +215,8 @@ impl RaftNetworkV2<Types> for Client {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut client = self.network.peers.bulk(self.target).map_err(unreachable)?;
         let parts = read_ahead(snapshot.snapshot, Some(vote));
-        let send = within(option.hard_ttl(), client.install_snapshot(ReceiverStream::new(parts)));
+        let send =
+            within(option.hard_ttl(), client.install_snapshot(self.addressed(ReceiverStream::new(parts))));
         let response = tokio::select! {
             closed = cancel => return Err(closed.into()),
             response = send => response.map_err(unreachable)?,
@@ -183,7 +231,7 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let mut client = self.network.peers.raft(self.target).map_err(unreachable)?;
-        let call = client.transfer_leader(wire::write_transfer(&request));
+        let call = client.transfer_leader(self.addressed(wire::write_transfer(&request)));
         let response = within(option.soft_ttl(), call).await.map_err(unreachable)?;
         Ok(wire::read_transferred(response).map_err(|error| Unreachable::new(&error))?)
     }
@@ -258,8 +306,9 @@ mod tests {
         let settings = Settings::new(NodeId(1), peers, "unused".into());
         let keys = Keys::derive(&[7; 32], NodeId(1)).unwrap();
         let peers = Peers::new(&settings, &keys).unwrap();
-        let mut network = Network::new(NodeId(1), peers, settings.timing.election_max);
-        let mut client = network.new_client(2, &BasicNode::default()).await;
+        let promises = Arc::new(Promises::open("unused".into()));
+        let mut network = Network::new(NodeId(1), peers, promises, settings.timing.election_max);
+        let mut client = network.new_client(2, &Member::default()).await;
 
         let asked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&asked);

@@ -8,7 +8,7 @@ use api::v1::{
 };
 use futures::{Stream, StreamExt as _, future::join_all};
 use model::name::NodeId;
-use openraft::{RaftMetrics, ReadPolicy};
+use openraft::{RaftMetrics, ReadPolicy, async_runtime::WatchReceiver as _};
 use rustls_pki_types::CertificateDer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,10 +18,14 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-use super::{MESSAGE_BYTES, network::read_ahead, tls, tls::Keys, wire};
+use super::{MESSAGE_BYTES, STORAGE, network::read_ahead, tls, tls::Keys, wire};
 use crate::{
+    admission::{Closed, Description, Gate, Roll},
     error::StartError,
-    machine::{SnapshotFile, SnapshotFolder, blocking},
+    log::DiskLog,
+    machine::{SnapshotFile, SnapshotFolder, View, blocking},
+    membership::Membership,
+    promise::{Promise, Promises},
     propose::Proposer,
     raft::{Raft, Snapshot, Types},
 };
@@ -41,7 +45,11 @@ type Certificates = Option<Arc<Vec<CertificateDer<'static>>>>;
 /// The peer service of a node.
 pub(crate) struct Service {
     pub(crate) node: NodeId,
-    pub(crate) storage: String,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) promises: Arc<Promises>,
+    pub(crate) membership: Membership,
+    pub(crate) log: DiskLog,
+    pub(crate) view: Arc<View>,
     pub(crate) raft: Raft,
     pub(crate) snapshots: Arc<SnapshotFolder>,
     pub(crate) proposer: Proposer,
@@ -82,6 +90,34 @@ pub(crate) fn serve(
 }
 
 impl Service {
+    /// Raft's messages are answered by the storage that they are meant for, and by no node that must not take part.
+    fn is_open<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let storage = request.metadata().get(STORAGE).and_then(|value| value.to_str().ok()?.parse().ok());
+        self.gate.check(storage).map_err(|closed| match closed {
+            Closed::NotAdmitted => Status::unavailable(closed.to_string()),
+            Closed::OtherStorage => Status::failed_precondition(closed.to_string()),
+        })
+    }
+
+    fn description(&self, initialised: bool) -> Description {
+        let storage = self.gate.storage();
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let mut promises = self.promises.all();
+        // Only what is durable is promised, and only a node that takes part promises.
+        if self.gate.check(Some(storage)).is_ok() {
+            let (term, last) = self.log.durable();
+            promises.insert(storage, Promise { node: self.node.0, term, last });
+        }
+        Description {
+            node: self.node,
+            initialised,
+            storage,
+            membership: Roll::from(&*metrics.membership_config),
+            promises,
+            digests: self.view.digests(),
+        }
+    }
+
     fn snapshot_that_covers(&self, index: u64) -> Option<SnapshotFile> {
         let reaches =
             |file: &SnapshotFile| file.head().position.applied.is_some_and(|(_, last)| last >= index);
@@ -119,6 +155,7 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<v1::PeerAppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
+        self.is_open(&request)?;
         let certificates = request.peer_certs();
         let mut known = None;
         // The first request that cannot be read, or is not the sender's to make, ends the stream.
@@ -141,6 +178,7 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerVoteRequest>,
     ) -> Result<Response<v1::PeerVoteResponse>, Status> {
+        self.is_open(&request)?;
         let certificates = request.peer_certs();
         let message = request.into_inner();
         let pre_vote = message.pre_vote;
@@ -154,6 +192,7 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<v1::PeerSnapshotPart>>,
     ) -> Result<Response<v1::PeerSnapshotResponse>, Status> {
+        self.is_open(&request)?;
         let certificates = request.peer_certs();
         let mut parts = request.into_inner();
         let first = parts.message().await?.ok_or_else(|| Status::invalid_argument("snapshot has no head"))?;
@@ -185,6 +224,7 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerTransferLeaderRequest>,
     ) -> Result<Response<v1::PeerTransferLeaderResponse>, Status> {
+        self.is_open(&request)?;
         let certificates = request.peer_certs();
         let transfer = wire::read_transfer(request.into_inner()).map_err(malformed)?;
         speaks_for(certificates, transfer.from_leader().leader_id.voted_for)?;
@@ -222,11 +262,19 @@ impl Peer for Service {
         _request: Request<v1::PeerDescribeRequest>,
     ) -> Result<Response<v1::PeerDescribeResponse>, Status> {
         let initialised = self.raft.is_initialized().await.map_err(stopped)?;
-        Ok(Response::new(v1::PeerDescribeResponse {
-            node: self.node.0,
-            initialised,
-            storage: self.storage.clone(),
-        }))
+        Ok(Response::new(wire::write_description(self.description(initialised))))
+    }
+
+    async fn rejoin(
+        &self,
+        request: Request<v1::PeerRejoinRequest>,
+    ) -> Result<Response<v1::PeerRejoinResponse>, Status> {
+        let certificates = request.peer_certs();
+        let message = request.into_inner();
+        speaks_for(certificates, message.node)?;
+        let storage = wire::read_storage(&message.storage).map_err(malformed)?;
+        let rejoined = self.membership.rejoin(NodeId(message.node), storage).await;
+        Ok(Response::new(wire::write_rejoined(rejoined)))
     }
 
     async fn fetch_snapshot(

@@ -10,8 +10,13 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use uuid::Uuid;
+
 use crate::{
+    admission::{Description, Registered, Roll},
     machine::Frame,
+    membership::Rejoined,
+    promise::Promise,
     propose::Answer,
     raft::{Entry, LogId, Packed, Types, Vote, damaged, entry, log_id, term_and_index},
 };
@@ -42,15 +47,14 @@ pub(super) fn read_ballot(ballot: Option<v1::PeerBallot>) -> io::Result<Vote> {
 }
 
 fn write_entry(entry: &Entry) -> v1::PeerEntry {
-    let packed = Packed::pack(&entry.payload);
-    let mut payload = Vec::with_capacity(packed.len());
-    packed.write(&mut payload).expect("writing into memory does not fail");
-    v1::PeerEntry { id: Some(write_id(entry.log_id)), payload }
+    let (tag, body) = Packed::pack(&entry.payload).into_parts();
+    v1::PeerEntry { id: Some(write_id(entry.log_id)), tag: tag.into(), body }
 }
 
 fn read_entry(message: v1::PeerEntry) -> io::Result<Entry> {
     let id = read_id(message.id.ok_or_else(|| missing("id"))?);
-    Ok(entry(id, Packed::read(message.payload.into())?.unpack()?))
+    let tag = u8::try_from(message.tag).map_err(damaged)?;
+    Ok(entry(id, Packed::from_parts(tag, message.body).unpack()?))
 }
 
 pub(super) fn write_append(request: &AppendEntriesRequest<Types>) -> v1::PeerAppendRequest {
@@ -169,7 +173,7 @@ pub(super) fn read_transferred(
 }
 
 pub(super) fn write_frame(frame: &Frame) -> v1::PeerSnapshotPart {
-    let frame = v1::PeerSnapshotFrame { body: frame.body.to_vec(), checksum: frame.checksum.to_vec() };
+    let frame = v1::PeerSnapshotFrame { body: frame.body.clone(), checksum: frame.checksum.to_vec().into() };
     v1::PeerSnapshotPart { part: Some(v1::peer_snapshot_part::Part::Frame(frame)) }
 }
 
@@ -187,9 +191,89 @@ pub(super) fn read_head(message: v1::PeerSnapshotPart) -> io::Result<v1::PeerSna
 
 pub(super) fn read_frame(message: v1::PeerSnapshotPart) -> io::Result<Frame> {
     match message.part {
-        Some(v1::peer_snapshot_part::Part::Frame(frame)) => Frame::check(frame.body.into(), &frame.checksum),
+        Some(v1::peer_snapshot_part::Part::Frame(frame)) => Frame::check(frame.body, &frame.checksum),
         Some(v1::peer_snapshot_part::Part::Head(_)) | None => Err(missing("frame")),
     }
+}
+
+pub(super) fn write_storage(storage: Uuid) -> Vec<u8> {
+    storage.as_bytes().to_vec()
+}
+
+pub(super) fn read_storage(bytes: &[u8]) -> io::Result<Uuid> {
+    Uuid::from_slice(bytes).map_err(damaged)
+}
+
+pub(super) fn write_description(description: Description) -> v1::PeerDescribeResponse {
+    let Description { node, initialised, storage, membership, promises, digests } = description;
+    let promises = promises.into_iter().map(|(storage, promise)| v1::PeerPromise {
+        node: promise.node,
+        storage: write_storage(storage),
+        term: promise.term,
+        last: promise.last.map(|(term, index)| v1::PeerLogId { term, index }),
+    });
+    let digests =
+        digests.into_iter().map(|(index, digest)| v1::PeerDigest { index, digest: digest.to_vec() });
+    v1::PeerDescribeResponse {
+        node: node.0,
+        initialised,
+        storage: write_storage(storage),
+        membership: membership.at.map(|(term, index)| v1::PeerLogId { term, index }),
+        members: membership.members.into_iter().map(write_member).collect(),
+        promises: promises.collect(),
+        digests: digests.collect(),
+    }
+}
+
+fn write_member((node, member): (NodeId, Registered)) -> v1::PeerMember {
+    v1::PeerMember { node: node.0, storage: write_storage(member.storage), voter: member.voter }
+}
+
+pub(super) fn read_description(message: v1::PeerDescribeResponse) -> io::Result<Description> {
+    let members = message.members.into_iter().map(|member| {
+        let registered = Registered { storage: read_storage(&member.storage)?, voter: member.voter };
+        Ok((NodeId(member.node), registered))
+    });
+    let promises = message.promises.into_iter().map(|promise| {
+        let last = promise.last.map(|last| (last.term, last.index));
+        Ok((read_storage(&promise.storage)?, Promise { node: promise.node, term: promise.term, last }))
+    });
+    let digests = message.digests.into_iter().map(|sample| {
+        let digest = <[u8; 32]>::try_from(sample.digest).map_err(|_| missing("digest"))?;
+        Ok((sample.index, digest))
+    });
+    Ok(Description {
+        node: NodeId(message.node),
+        initialised: message.initialised,
+        storage: read_storage(&message.storage)?,
+        membership: Roll {
+            at: message.membership.map(|id| (id.term, id.index)),
+            members: members.collect::<io::Result<_>>()?,
+        },
+        promises: promises.collect::<io::Result<_>>()?,
+        digests: digests.collect::<io::Result<_>>()?,
+    })
+}
+
+pub(super) fn write_rejoined(rejoined: Rejoined) -> v1::PeerRejoinResponse {
+    use v1::peer_rejoin_response::Result as Written;
+    let result = match rejoined {
+        Rejoined::Voter => Written::Voter(v1::PeerRejoinVoter {}),
+        Rejoined::Learner { lag } => Written::Learner(v1::PeerRejoinLearner { lag }),
+        Rejoined::NotLeader(leader) => Written::NotLeader(write_not_leader(leader)),
+        Rejoined::Refused(reason) => Written::Refused(reason),
+    };
+    v1::PeerRejoinResponse { result: Some(result) }
+}
+
+pub(super) fn read_rejoined(message: v1::PeerRejoinResponse) -> io::Result<Rejoined> {
+    use v1::peer_rejoin_response::Result as Written;
+    Ok(match message.result.ok_or_else(|| missing("result"))? {
+        Written::Voter(_) => Rejoined::Voter,
+        Written::Learner(learner) => Rejoined::Learner { lag: learner.lag },
+        Written::NotLeader(leader) => Rejoined::NotLeader(read_not_leader(&leader)),
+        Written::Refused(reason) => Rejoined::Refused(reason),
+    })
 }
 
 pub(super) fn write_not_leader(leader: Option<NodeId>) -> v1::PeerNotLeader {

@@ -5,4 +5,5 @@
 mod admission;
 mod kill;
 mod nodes;
+mod repair;
 mod three_nodes;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cluster::{Cluster, Progress, ProposeError, Retention, Settings, StartError, Timing};
+use cluster::{Cluster, Progress, ProposeError, Rejoin, Retention, Settings, StartError, Timing};
 use model::{
     State,
     command::{Command, PutIdentity},
@@ -34,6 +34,7 @@ pub struct Nodes {
     pub folder: TempDir,
     pub addresses: BTreeMap<NodeId, String>,
     pub retention: Retention,
+    pub rejoin: Rejoin,
     pub running: BTreeMap<NodeId, Cluster>,
     listeners: BTreeMap<NodeId, TcpListener>,
 }
@@ -48,7 +49,14 @@ impl Nodes {
             listeners.insert(node, listener);
         }
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, addresses, retention: Retention::default(), running: BTreeMap::new(), listeners }
+        Self {
+            folder,
+            addresses,
+            retention: Retention::default(),
+            rejoin: Rejoin::default(),
+            running: BTreeMap::new(),
+            listeners,
+        }
     }
 
     pub async fn started(count: u64) -> Self {
@@ -68,6 +76,7 @@ impl Nodes {
         let mut settings = Settings::new(node, self.addresses.clone(), self.data(node));
         settings.timing = fast();
         settings.retention = self.retention;
+        settings.rejoin = self.rejoin;
         settings
     }
 

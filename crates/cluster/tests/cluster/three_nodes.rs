@@ -85,7 +85,7 @@ async fn a_follower_behind_the_kept_log_is_given_a_snapshot() {
     nodes.start(lagging).await;
     let caught_up = nodes.node(lagging).read().await.unwrap();
     assert!(names.iter().all(|name| has(&caught_up, name)));
-    assert!(nodes.node(lagging).status().snapshot.is_some());
+    given_a_snapshot(nodes.node(lagging)).await;
     nodes.settled().await;
     assert_eq!(nodes.node(lagging).status().digest, nodes.node(leader).status().digest);
     // And what it was given survives its restart.
@@ -135,6 +135,15 @@ async fn a_minority_neither_commits_nor_reads() {
     assert!(proposed.is_err() && read.is_err(), "{proposed:?}");
     assert!(has(&alone.local(), "before"));
     nodes.stop_all().await;
+}
+
+/// Waits until Raft says that a node has a snapshot: it says so after the state shows what was in it.
+async fn given_a_snapshot(node: &Cluster) {
+    let begun = std::time::Instant::now();
+    while node.status().snapshot.is_none() {
+        assert!(begun.elapsed() < PATIENCE, "no snapshot: {:?}", node.status());
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits until a node has purged its log beyond an index. Raft purges when it next hears of a peer, or fails to.
