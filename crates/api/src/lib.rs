@@ -15,6 +15,8 @@ pub mod audit;
 pub mod consumer;
 pub mod credential;
 pub mod event;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod grant;
 pub mod identity;
 pub mod resource;

@@ -24,6 +24,10 @@ use clap::Parser;
 
 use exit::Exit;
 
+/// Made for many small pieces that are freed by another thread than took them, as entries and answers are.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // One TLS provider for the whole process; a second one would be a bug in our own dependencies.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {

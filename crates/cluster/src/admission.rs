@@ -22,7 +22,7 @@ use crate::{
     machine::blocking,
     membership::Rejoined,
     peer::Peers,
-    promise::Promise,
+    promise::{Promise, Stand},
     raft::{Raft, StoredMembership, term_and_index},
     settings::Rejoin,
 };
@@ -179,15 +179,6 @@ impl Gate {
     }
 }
 
-/// How far this node's storage goes as it was found at the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stand {
-    /// The term of its vote.
-    pub(crate) term: u64,
-    /// The last entry it holds or has applied, term and index.
-    pub(crate) last: Option<(u64, u64)>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// Too few have answered.
@@ -203,7 +194,10 @@ pub(crate) struct Asking {
     pub(crate) node: NodeId,
     pub(crate) rejoin: Rejoin,
     pub(crate) layout: Layout,
+    /// How far this node's storage was found to go at the start.
     pub(crate) stand: Stand,
+    /// What it had itself noted down as durable.
+    pub(crate) noted: Option<Promise>,
     pub(crate) raft: Raft,
     pub(crate) peers: Peers,
     pub(crate) gate: Arc<Gate>,
@@ -227,7 +221,7 @@ impl Asking {
         loop {
             let own = Roll::from(&*self.raft.metrics().borrow_watched().membership_config);
             let answers = ask_all(&self.peers).await;
-            let about = About { node: self.node, storage: self.gate.storage(), stand };
+            let about = About { node: self.node, storage: self.gate.storage(), stand, noted: self.noted };
             match about.judge(&own, &answers, self.peers.ids().count()) {
                 Verdict::Wait => {}
                 Verdict::Forming => {
@@ -312,15 +306,15 @@ struct About {
     storage: Uuid,
     /// `None` once it was found to hold what it promised.
     stand: Option<Stand>,
+    noted: Option<Promise>,
 }
 
 impl About {
     /// `others` is the number of nodes that could have answered.
     fn judge(&self, own: &Roll, answers: &[Description], others: usize) -> Verdict {
-        let forgotten = |promise: &Promise| {
-            self.stand.is_some_and(|stand| promise.is_forgotten_at(stand.term, stand.last))
-        };
-        if answers.iter().filter_map(|answer| answer.promises.get(&self.storage)).any(forgotten) {
+        let forgotten = |promise: &Promise| self.stand.is_some_and(|stand| promise.is_forgotten_at(stand));
+        let remembered = answers.iter().filter_map(|answer| answer.promises.get(&self.storage));
+        if remembered.chain(&self.noted).any(forgotten) {
             return Verdict::Exclude(Exclusion::Forgotten);
         }
         let rolls = answers.iter().map(|answer| &answer.membership).chain([own]);
@@ -365,7 +359,7 @@ mod tests {
 
     fn judge(own: &Roll, answers: &[Description]) -> Verdict {
         let stand = Some(Stand { term: 3, last: Some((3, 40)) });
-        About { node: ME, storage: MINE, stand }.judge(own, answers, 2)
+        About { node: ME, storage: MINE, stand, noted: None }.judge(own, answers, 2)
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::{
 
 use model::{State, command::Command, name::NodeId, outcome::Outcome};
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{Asking, Gate, Stand},
+    admission::{Asking, Gate},
     compare::Comparing,
     disk::{Layout, Lock},
     error::{ProposeError, ReadError, StartError, TransferError},
@@ -22,7 +22,7 @@ use crate::{
     machine::{Machine, Persister, Position, SnapshotFolder, View},
     membership::Membership,
     peer::{Keys, Network, Peers, Service, serve},
-    promise::Promises,
+    promise::{Promises, Stand},
     propose::{Proposer, Route},
     raft::Raft,
     read::{Confirmer, Reader},
@@ -122,7 +122,7 @@ impl Cluster {
         raft.runtime_config().elect(false);
         raft.run();
         let comparing = Comparing {
-            node: settings.node.0,
+            node: settings.node,
             layout: layout.clone(),
             raft: raft.clone(),
             log: log.clone(),
@@ -139,6 +139,7 @@ impl Cluster {
             rejoin: settings.rejoin,
             layout,
             stand,
+            noted: log.noted().map(|stand| stand.promise(settings.node)),
             raft: raft.clone(),
             peers: peers.clone(),
             gate: Arc::clone(&gate),
@@ -183,12 +184,16 @@ impl Cluster {
         })))
     }
 
-    /// Commits a command and gives its outcome. Any node takes it; the leader stamps and commits it.
+    /// Commits a command and gives its outcome. Any node takes it; the leader stamps and commits it. When this returns,
+    /// [`Cluster::local`] shows what it has led to, unless this node was cut off meanwhile.
     ///
     /// # Errors
     /// See [`ProposeError`]: all but [`ProposeError::Unknown`] say that it was not committed.
     pub async fn propose(&self, actor: String, command: Command) -> Result<Outcome, ProposeError> {
-        self.0.proposer.propose(actor, command, self.0.settings.timeout).await
+        let deadline = Instant::now() + self.0.settings.timeout;
+        let (outcome, index) = self.0.proposer.propose(actor, command, self.0.settings.timeout).await?;
+        self.0.view.reached(index, deadline).await;
+        Ok(outcome)
     }
 
     /// The state with everything in it that was committed when this was called, on whichever node.
@@ -298,7 +303,7 @@ impl Cluster {
 
 /// How far the storage goes: a snapshot or the state may be ahead of a log that was cleaned behind them.
 fn stand(log: &DiskLog, position: &Position, snapshots: &SnapshotFolder) -> Stand {
-    let (term, last) = log.durable();
+    let Stand { term, last } = log.durable();
     let snapshot = snapshots.current().and_then(|snapshot| snapshot.head().position.applied);
     Stand { term, last: last.max(position.applied).max(snapshot) }
 }

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use model::name::NodeId;
 use openraft::async_runtime::WatchReceiver as _;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,7 @@ use crate::{
     log::DiskLog,
     machine::{View, blocking},
     peer::Peers,
-    promise::{Promise, Promises},
+    promise::Promises,
     raft::Raft,
 };
 
@@ -23,7 +24,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// What the task needs.
 pub(crate) struct Comparing {
-    pub(crate) node: u64,
+    pub(crate) node: NodeId,
     pub(crate) layout: Layout,
     pub(crate) raft: Raft,
     pub(crate) log: DiskLog,
@@ -78,8 +79,7 @@ impl Comparing {
             self.promises.learn(*storage, *promise);
         }
         if self.gate.admission() == Admission::Admitted {
-            let (term, last) = self.log.durable();
-            self.promises.learn(self.gate.storage(), Promise { node: self.node, term, last });
+            self.promises.learn(self.gate.storage(), self.log.durable().promise(self.node));
         }
         let metrics = self.raft.metrics();
         let membership = Arc::clone(&metrics.borrow_watched().membership_config);
@@ -131,7 +131,6 @@ fn compare(own: &BTreeMap<u64, [u8; 32]>, answers: &[Description], nodes: usize)
 
 #[cfg(test)]
 mod tests {
-    use model::name::NodeId;
     use uuid::Uuid;
 
     use super::*;

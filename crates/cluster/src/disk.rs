@@ -126,8 +126,10 @@ impl Layout {
 
 /// Makes a folder whose name survives power loss.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    let missing = folder.ancestors().take_while(|level| !level.as_os_str().is_empty() && !level.exists());
+    let missing: Vec<_> = missing.collect();
     fs::create_dir_all(folder)?;
-    folder.parent().map_or(Ok(()), sync_folder)
+    missing.into_iter().chain([folder]).filter_map(Path::parent).try_for_each(sync_folder)
 }
 
 /// Makes the names in a folder durable.

@@ -10,6 +10,8 @@ mod disk;
 mod error;
 mod fatal;
 mod form;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod log;
 mod machine;
 mod membership;

@@ -26,6 +26,24 @@ use crate::{
 
 const CHECKSUM_BYTES: usize = 32;
 
+/// How far a storage goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stand {
+    /// The term of its vote.
+    pub(crate) term: u64,
+    /// The last entry it holds or has applied, term and index.
+    pub(crate) last: Option<(u64, u64)>,
+}
+
+impl Stand {
+    /// What a storage that durably stands here has promised. Entries of earlier terms are none of it: the leader of
+    /// this term may still remove them.
+    pub(crate) fn promise(self, node: NodeId) -> Promise {
+        let last = self.last.filter(|(term, _)| *term == self.term);
+        Promise { node: node.0, term: self.term, last }
+    }
+}
+
 /// The furthest that a storage is known to have gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Promise {
@@ -42,8 +60,8 @@ impl Promise {
     ///
     /// A later leader may have removed entries that were not committed, hence the log is compared only within the term
     /// of the promise: there it never shrinks.
-    pub(crate) fn is_forgotten_at(&self, term: u64, last: Option<(u64, u64)>) -> bool {
-        term < self.term || term == self.term && last < self.last
+    pub(crate) fn is_forgotten_at(&self, stand: Stand) -> bool {
+        stand.term < self.term || stand.term == self.term && stand.last < self.last
     }
 
     fn extends(&self, other: &Self) -> bool {
@@ -140,11 +158,20 @@ mod tests {
     #[test]
     fn a_storage_that_went_back_has_forgotten() {
         let promise = Promise { node: 1, term: 3, last: Some((3, 50)) };
-        assert!(promise.is_forgotten_at(2, Some((2, 90))), "its vote went back");
-        assert!(promise.is_forgotten_at(3, Some((3, 49))), "its log went back");
-        assert!(promise.is_forgotten_at(0, None), "it is empty");
-        assert!(!promise.is_forgotten_at(3, Some((3, 50))));
-        assert!(!promise.is_forgotten_at(4, Some((2, 10))), "a later leader may shorten the log");
+        let at = |term, last| promise.is_forgotten_at(Stand { term, last });
+        assert!(at(2, Some((2, 90))), "its vote went back");
+        assert!(at(3, Some((3, 49))), "its log went back");
+        assert!(at(0, None), "it is empty");
+        assert!(!at(3, Some((3, 50))));
+        assert!(!at(4, Some((2, 10))), "a later leader may shorten the log");
+    }
+
+    #[test]
+    fn entries_of_an_earlier_term_are_not_promised() {
+        let stand = Stand { term: 3, last: Some((2, 50)) };
+        assert_eq!(stand.promise(NodeId(1)).last, None);
+        let stand = Stand { term: 3, last: Some((3, 51)) };
+        assert_eq!(stand.promise(NodeId(1)).last, Some((3, 51)));
     }
 
     #[test]

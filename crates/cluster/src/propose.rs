@@ -33,8 +33,9 @@ use crate::{
 
 /// Proposals under way at one time: openraft stalls with many more. Others wait.
 const IN_FLIGHT: usize = 256;
-/// Entries under way at one time: while they are, further proposals gather for the next.
-const BATCHES_IN_FLIGHT: usize = 8;
+/// Entries under way at one time: while they are, further proposals gather for the next. One is made durable while
+/// the one before it is answered; more would only be smaller.
+const BATCHES_IN_FLIGHT: usize = 2;
 /// Most commands in one entry.
 const BATCH_COMMANDS: usize = 256;
 /// An entry is closed when its commands reach this many bytes.
@@ -49,8 +50,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What a proposal came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Committed and applied.
-    Outcome(Outcome),
+    /// Committed in the entry at this index, and applied by the leader.
+    Outcome(Outcome, u64),
     /// Not proposed: this node does not lead; the leader, when it is known.
     NotProposed(Option<NodeId>),
     /// May have been committed.
@@ -110,20 +111,20 @@ impl Proposer {
         (Self { queue, own: semaphore(), forwarded: semaphore(), shutdown }, Collector(proposals))
     }
 
-    /// Proposes a command of this node's caller.
+    /// Proposes a command of this node's caller; gives the index of the entry too.
     pub(crate) async fn propose(
         &self,
         actor: String,
         command: Command,
         timeout: Duration,
-    ) -> Result<Outcome, ProposeError> {
+    ) -> Result<(Outcome, u64), ProposeError> {
         let command = Stamped { at: Time::default(), actor, command };
         let size = command.encode().len();
         if size > COMMAND_BYTES {
             return Err(ProposeError::TooLarge(size));
         }
         match self.enqueue(&self.own, command, false, timeout).await {
-            Answer::Outcome(outcome) => Ok(outcome),
+            Answer::Outcome(outcome, index) => Ok((outcome, index)),
             Answer::NotProposed(_) if self.shutdown.is_cancelled() => Err(ProposeError::Stopped),
             Answer::NotProposed(_) => Err(ProposeError::NoLeader),
             Answer::Unknown => Err(ProposeError::Unknown),
@@ -280,7 +281,7 @@ impl Route {
         match written {
             Ok(Ok(response)) => {
                 for ((_, proposal), outcome) in leaving.drain(..).zip(response.data.0) {
-                    proposal.tell(Answer::Outcome(outcome));
+                    proposal.tell(Answer::Outcome(outcome, response.log_id.index));
                 }
                 None
             }

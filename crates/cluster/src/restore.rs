@@ -65,7 +65,7 @@ impl Restored {
     /// it does not have to be covered by one.
     async fn stand_in(&self, layout: &Layout) -> Result<(), StartError> {
         let (applied, snapshot) = (self.position.applied(), self.snapshot_reaches());
-        if applied.map(term_and_index) <= self.log.durable().1 || applied <= snapshot {
+        if applied.map(term_and_index) <= self.log.durable().last || applied <= snapshot {
             return Ok(());
         }
         let (folder, state, position) =
@@ -117,18 +117,18 @@ impl Restored {
 fn open_log(layout: &Layout, may_mend: bool) -> io::Result<DiskLog> {
     let opened = DiskLog::open(&layout.log());
     let Err(error) = opened else { return opened };
-    if !may_mend {
-        return Err(error);
-    }
-    let Some(damage) = DiskLog::mend(&layout.log(), &layout.damaged().join("log"))? else {
+    let Some(damage) = DiskLog::mend(&layout.log(), &layout.damaged().join("log"), may_mend)? else {
         return Err(error);
     };
     tracing::error!(
         %damage,
         aside = %layout.damaged().display(),
-        "the log is damaged: it was cut before the damage, and the other nodes are asked what is missing",
+        "the log is damaged: it was cut before the damage; what was lost by that is asked of the other nodes",
     );
     DiskLog::open(&layout.log()).or_else(|error| {
+        if !may_mend {
+            return Err(error);
+        }
         tracing::error!(%error, "what is left of the log cannot be used: this node begins anew, as a learner");
         layout.give_up()?;
         DiskLog::open(&layout.log())

@@ -208,6 +208,11 @@ impl Call {
         Ok(state)
     }
 
+    /// The state as this node has it: what this call has committed is in it, what others did may not be yet.
+    pub(crate) fn known(&self) -> Arc<State> {
+        self.edge.consensus.local()
+    }
+
     /// Commits a command in the caller's name.
     pub(crate) async fn propose(&self, command: impl Into<Command>) -> Result<Applied, Denied> {
         let outcome = self.edge.consensus.propose(self.caller.principal.clone(), command.into()).await?;

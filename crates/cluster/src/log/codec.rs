@@ -7,6 +7,7 @@ use raft_log::{
     codeq::{Decode, Encode},
 };
 
+use super::flusher::Flushed;
 use crate::raft::{Packed, Vote};
 
 /// The types that raft-log is used with.
@@ -18,7 +19,7 @@ impl Types for LogTypes {
     type LogId = (u64, u64);
     type LogPayload = Packed;
     type Vote = Ballot;
-    type Callback = std::sync::mpsc::SyncSender<io::Result<()>>;
+    type Callback = Flushed;
     type UserData = ();
 
     fn log_index(log_id: &Self::LogId) -> u64 {

@@ -22,10 +22,13 @@ use super::{
     READ_BYTES,
     codec::{Ballot, LogTypes},
     flusher::{Flusher, Waiter},
-    half_open, mend,
+    half_open,
+    mark::Mark,
+    mend,
 };
 use crate::{
     disk::{make_folder, sync_folder},
+    promise::Stand,
     raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index},
 };
 
@@ -43,33 +46,41 @@ const REPLAY_BYTES: usize = 1024 * 1024;
 pub(crate) struct DiskLog {
     files: Arc<Files>,
     flusher: Flusher,
+    note: Arc<Note>,
+    /// What the mark said when the log was opened.
+    noted: Option<Stand>,
 }
 
 /// The open log. Fields are dropped in order: when the token is gone, the files are closed and unlocked.
 pub(super) struct Files {
     log: Mutex<RaftLog<LogTypes>>,
-    durable: Mutex<Durable>,
     token: Arc<()>,
 }
 
-/// What of the log is known to be durable: the term of the vote, and term and index of the last entry.
-pub(super) type Durable = (u64, Option<(u64, u64)>);
+/// How far the log is durable, in memory and beside it.
+pub(super) struct Note {
+    durable: Mutex<Stand>,
+    mark: Mark,
+}
+
+impl Note {
+    pub(super) fn set_durable(&self, durable: Stand) -> io::Result<()> {
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = durable;
+        self.mark.write(durable)
+    }
+}
 
 impl Files {
     pub(super) fn lock(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
         // A panic while the lock was held is an error of this crate; the WAL's own state is written record by record.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    pub(super) fn set_durable(&self, durable: Durable) {
-        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = durable;
-    }
 }
 
 /// Where the log stands.
-pub(super) fn end(log: &RaftLog<LogTypes>) -> Durable {
+pub(super) fn end(log: &RaftLog<LogTypes>) -> Stand {
     let state = log.log_state();
-    (state.vote().map_or(0, Ballot::term), state.last().copied())
+    Stand { term: state.vote().map_or(0, Ballot::term), last: state.last().copied() }
 }
 
 impl DiskLog {
@@ -84,16 +95,19 @@ impl DiskLog {
         let log = RaftLog::open(config)?;
         // What an earlier process wrote and did not sync was acknowledged to nobody, but it will be built upon.
         sync_all(folder)?;
-        let durable = Mutex::new(end(&log));
-        let files = Arc::new(Files { log: Mutex::new(log), durable, token: Arc::new(()) });
-        let flusher = Flusher::start(Arc::clone(&files))?;
-        Ok(Self { files, flusher })
+        let (mark, noted) = Mark::open(folder)?;
+        let note = Arc::new(Note { durable: Mutex::new(end(&log)), mark });
+        let files = Arc::new(Files { log: Mutex::new(log), token: Arc::new(()) });
+        let flusher = Flusher::start(Arc::clone(&files), Arc::clone(&note))?;
+        Ok(Self { files, flusher, note, noted })
     }
 
     /// Cuts the log under `folder` before its first damaged record, copies what was there to `aside`, and gives the
-    /// damage; `None` when no record is damaged.
-    pub(crate) fn mend(folder: &Path, aside: &Path) -> io::Result<Option<io::Error>> {
-        mend::cut(&config(folder)?, aside)
+    /// damage. `None` when no record is damaged, and when the cut would lose what is known to have been durable and
+    /// `may_lose` does not allow that.
+    pub(crate) fn mend(folder: &Path, aside: &Path, may_lose: bool) -> io::Result<Option<io::Error>> {
+        let (_, noted) = Mark::open(folder)?;
+        mend::cut(&config(folder)?, aside, if may_lose { None } else { noted })
     }
 
     /// Turns true when nothing holds the files any more.
@@ -102,9 +116,14 @@ impl DiskLog {
         move || token.strong_count() == 0
     }
 
-    /// What of it is known to be durable: the term of the vote, and term and index of the last entry.
-    pub(crate) fn durable(&self) -> Durable {
-        *self.files.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What of it is known to be durable.
+    pub(crate) fn durable(&self) -> Stand {
+        *self.note.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was known to be durable before it was opened, as far as that was noted.
+    pub(crate) fn noted(&self) -> Option<Stand> {
+        self.noted
     }
 
     /// The last purged log id.
@@ -144,7 +163,7 @@ impl DiskLog {
 
     async fn flush(&self) -> io::Result<()> {
         let (sender, receiver) = oneshot::channel();
-        self.flusher.flush(Waiter::Caller(sender));
+        self.flusher.flush(&self.files, Waiter::Caller(sender));
         receiver.await.map_err(|_| io::Error::other("the log's flush thread has ended"))?
     }
 }
@@ -255,7 +274,7 @@ impl RaftLogStorage<Types> for DiskLog {
         let packed =
             entries.into_iter().map(|entry| (term_and_index(entry.log_id), Packed::pack(&entry.payload)));
         self.lock().append(packed)?;
-        self.flusher.flush(Waiter::Append(callback));
+        self.flusher.flush(&self.files, Waiter::Append(callback));
         Ok(())
     }
 

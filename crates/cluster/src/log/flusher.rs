@@ -1,18 +1,19 @@
-//! One thread that makes the log durable: what was appended while a flush ran is covered by the next one, so one
-//! `fdatasync` serves many appends without waiting for company.
+//! Makes the log durable. One flush is under way at a time; what is appended meanwhile is covered by the next one, so
+//! one `fdatasync` serves many appends without waiting for company. The first flush is begun by whoever appends; one
+//! that others wait for already is begun by a thread.
 
 use std::{
-    io,
-    sync::{Arc, mpsc},
+    io, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     thread,
 };
 
 use openraft::storage::IOFlushed;
-use raft_log::api::raft_log_writer::RaftLogWriter as _;
+use raft_log::{Callback, api::raft_log_writer::RaftLogWriter as _};
 use tokio::sync::oneshot;
 
-use super::disk::{Files, end};
-use crate::raft::Types;
+use super::disk::{Files, Note, end};
+use crate::{promise::Stand, raft::Types};
 
 /// Someone who waits until what was written so far is durable.
 pub(super) enum Waiter {
@@ -32,56 +33,130 @@ impl Waiter {
     }
 }
 
-/// The way to the thread. It ends when the last clone is dropped.
+/// The way to durability. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Flusher(mpsc::Sender<Waiter>);
+pub(super) struct Flusher(Arc<Inner>);
+
+struct Inner {
+    queue: Mutex<Queue>,
+    note: Arc<Note>,
+    again: mpsc::Sender<()>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiter>,
+    under_way: bool,
+    failed: Option<Failure>,
+}
+
+/// After a failed fsync the kernel may have dropped the pages: a later success would prove nothing, and is not asked
+/// for.
+#[derive(Clone)]
+struct Failure(io::ErrorKind, String);
+
+impl From<&Failure> for io::Error {
+    fn from(Failure(kind, message): &Failure) -> Self {
+        Self::new(*kind, message.clone())
+    }
+}
 
 impl Flusher {
-    /// Starts the thread.
-    pub(super) fn start(files: Arc<Files>) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::channel();
-        thread::Builder::new().name("raft-log-flush".into()).spawn(move || run(&files, &receiver))?;
-        Ok(Self(sender))
+    /// Starts the thread; it ends when the last clone is dropped.
+    pub(super) fn start(files: Arc<Files>, note: Arc<Note>) -> io::Result<Self> {
+        let (again, wanted) = mpsc::channel();
+        let inner = Arc::new(Inner { queue: Mutex::default(), note, again });
+        let weak = Arc::downgrade(&inner);
+        thread::Builder::new().name("raft-log-flush".into()).spawn(move || run(&files, &weak, &wanted))?;
+        Ok(Self(inner))
     }
 
     /// Answers `waiter` when everything written before this call is durable, or with the error that says it is not.
-    pub(super) fn flush(&self, waiter: Waiter) {
-        if let Err(mpsc::SendError(waiter)) = self.0.send(waiter) {
-            waiter.tell(Err(io::Error::other("the log's flush thread has ended")));
+    pub(super) fn flush(&self, files: &Files, waiter: Waiter) {
+        let mut queue = self.0.lock();
+        if let Some(failure) = &queue.failed {
+            let error = failure.into();
+            drop(queue);
+            return waiter.tell(Err(error));
+        }
+        queue.waiting.push(waiter);
+        if !mem::replace(&mut queue.under_way, true) {
+            drop(queue);
+            self.0.begin(files);
         }
     }
 }
 
-fn run(files: &Files, waiters: &mpsc::Receiver<Waiter>) {
-    let mut failed: Option<(io::ErrorKind, String)> = None;
-    while let Ok(first) = waiters.recv() {
-        let mut covered = vec![first];
-        covered.extend(waiters.try_iter());
-        if failed.is_none()
-            && let Err(error) = flush_once(files)
-        {
-            tracing::error!(%error, "the raft log cannot be made durable");
-            // After a failed fsync the kernel may have dropped the pages: a later success would prove nothing.
-            failed = Some((error.kind(), error.to_string()));
-        }
-        for waiter in covered {
-            waiter.tell(match &failed {
-                None => Ok(()),
-                Some((kind, message)) => Err(io::Error::new(*kind, message.clone())),
-            });
-        }
+fn run(files: &Files, inner: &Weak<Inner>, wanted: &mpsc::Receiver<()>) {
+    while let Ok(()) = wanted.recv()
+        && let Some(inner) = inner.upgrade()
+    {
+        inner.begin(files);
     }
 }
 
-fn flush_once(files: &Files) -> io::Result<()> {
-    let (done, wait) = mpsc::sync_channel(1);
-    let covered = {
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands what was written so far to the log's writer.
+    fn begin(self: &Arc<Self>, files: &Files) {
         let mut log = files.lock();
-        let covered = end(&log);
-        log.flush(true, Some(done))?;
-        covered
-    };
-    wait.recv().map_err(|_| io::Error::other("the log's writer has ended"))??;
-    files.set_durable(covered);
-    Ok(())
+        // Whoever waits has written: taken under the lock of the log, they are all covered.
+        let waiters = mem::take(&mut self.lock().waiting);
+        let done = Flushed { inner: Arc::clone(self), covered: end(&log), waiters };
+        if let Err(error) = log.flush(true, Some(done)) {
+            drop(log);
+            // Those who waited were told when their request was dropped.
+            self.fail(&error, Vec::new());
+        }
+    }
+
+    fn fail(&self, error: &io::Error, covered: Vec<Waiter>) {
+        tracing::error!(%error, "the raft log cannot be made durable");
+        let failure = Failure(error.kind(), error.to_string());
+        let waiting = {
+            let mut queue = self.lock();
+            queue.failed = Some(failure.clone());
+            mem::take(&mut queue.waiting)
+        };
+        for waiter in covered.into_iter().chain(waiting) {
+            waiter.tell(Err((&failure).into()));
+        }
+    }
+}
+
+/// Called by the log's writer when a flush has come to its end.
+pub(super) struct Flushed {
+    inner: Arc<Inner>,
+    covered: Stand,
+    waiters: Vec<Waiter>,
+}
+
+impl Callback for Flushed {
+    fn send(mut self, result: io::Result<()>) {
+        let waiters = mem::take(&mut self.waiters);
+        if let Err(error) = result.and_then(|()| self.inner.note.set_durable(self.covered)) {
+            return self.inner.fail(&error, waiters);
+        }
+        for waiter in waiters {
+            waiter.tell(Ok(()));
+        }
+        let mut queue = self.inner.lock();
+        queue.under_way = !queue.waiting.is_empty();
+        // The thread has ended when nobody is left who could wait.
+        if queue.under_way && self.inner.again.send(()).is_err() {
+            queue.under_way = false;
+        }
+    }
+}
+
+impl Drop for Flushed {
+    /// The log's writer ends without a word when it has failed.
+    fn drop(&mut self) {
+        for waiter in mem::take(&mut self.waiters) {
+            waiter.tell(Err(io::Error::other("the log's writer has ended")));
+        }
+    }
 }

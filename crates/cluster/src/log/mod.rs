@@ -3,6 +3,7 @@
 mod codec;
 mod disk;
 mod flusher;
+mod mark;
 #[cfg(test)]
 mod memory;
 mod mend;

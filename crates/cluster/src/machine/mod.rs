@@ -21,7 +21,7 @@ use openraft::{
     storage::{EntryResponder, RaftStateMachine},
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 pub(crate) use keeper::{Files, Keeper};
 pub(crate) use persister::Persister;
@@ -104,6 +104,17 @@ impl View {
     /// Digests at some of the last entries, to be compared with those of other nodes.
     pub(crate) fn digests(&self) -> BTreeMap<u64, [u8; 32]> {
         self.samples.all()
+    }
+
+    /// Waits until the entry at `index` was applied here, at most until `deadline`.
+    pub(crate) async fn reached(&self, index: u64, deadline: Instant) {
+        if self.progress.borrow().applied >= Some(index) {
+            return;
+        }
+        let mut progress = self.progress.subscribe();
+        let applied = progress.wait_for(|progress| progress.applied >= Some(index));
+        // A node that is cut off catches up later.
+        drop(tokio::time::timeout_at(deadline, applied).await);
     }
 
     /// How far the state goes and who leads.

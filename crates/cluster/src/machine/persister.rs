@@ -15,9 +15,14 @@ use super::Position;
 use crate::{fatal::Fatal, store::Store};
 
 /// Batches that may wait; `apply` waits when there are more.
-const QUEUE: usize = 256;
+const QUEUE: usize = 4_096;
 /// Records taken together into one batch.
-const MERGED_RECORDS: usize = 4_000;
+const MERGED_RECORDS: usize = 20_000;
+/// How long records gather for one batch: nobody waits for them, and a batch costs sled about the same for one record
+/// as for many.
+const GATHER: Duration = Duration::from_millis(100);
+/// How often it is looked for more while they gather.
+const GATHER_POLL: Duration = Duration::from_millis(5);
 /// At most this much is to be replayed from the log after a crash.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
@@ -76,17 +81,7 @@ fn run(mut store: Store, mut jobs: mpsc::Receiver<Job>) -> io::Result<()> {
     while let Some(job) = next.take().or_else(|| jobs.blocking_recv()) {
         match job {
             Job::Write(mut records, mut position) => {
-                while records.len() < MERGED_RECORDS
-                    && let Ok(job) = jobs.try_recv()
-                {
-                    if let Job::Write(more, later) = job {
-                        records.extend(more);
-                        position = later;
-                    } else {
-                        next = Some(job);
-                        break;
-                    }
-                }
+                next = gather(&mut jobs, &mut records, &mut position);
                 store.write(records, &position)?;
                 if checkpointed.elapsed() >= CHECKPOINT_EVERY {
                     store.checkpoint()?;
@@ -106,4 +101,21 @@ fn run(mut store: Store, mut jobs: mpsc::Receiver<Job>) -> io::Result<()> {
         }
     }
     store.checkpoint()
+}
+
+/// Takes the writes that follow within [`GATHER`], up to another job, which is returned.
+fn gather(jobs: &mut mpsc::Receiver<Job>, records: &mut Vec<Record>, position: &mut Position) -> Option<Job> {
+    let end = Instant::now() + GATHER;
+    while records.len() < MERGED_RECORDS {
+        match jobs.try_recv() {
+            Ok(Job::Write(more, later)) => {
+                records.extend(more);
+                *position = later;
+            }
+            Ok(other) => return Some(other),
+            Err(mpsc::error::TryRecvError::Empty) if Instant::now() < end => thread::sleep(GATHER_POLL),
+            Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => break,
+        }
+    }
+    None
 }

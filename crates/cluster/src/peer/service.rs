@@ -25,7 +25,7 @@ use crate::{
     log::DiskLog,
     machine::{SnapshotFile, SnapshotFolder, View, blocking},
     membership::Membership,
-    promise::{Promise, Promises},
+    promise::Promises,
     propose::Proposer,
     raft::{Raft, Snapshot, Types},
 };
@@ -105,8 +105,7 @@ impl Service {
         let mut promises = self.promises.all();
         // Only what is durable is promised, and only a node that takes part promises.
         if self.gate.check(Some(storage)).is_ok() {
-            let (term, last) = self.log.durable();
-            promises.insert(storage, Promise { node: self.node.0, term, last });
+            promises.insert(storage, self.log.durable().promise(self.node));
         }
         Description {
             node: self.node,

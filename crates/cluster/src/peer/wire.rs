@@ -286,22 +286,25 @@ pub(super) fn read_not_leader(message: &v1::PeerNotLeader) -> Option<NodeId> {
 
 pub(super) fn write_answer(answer: Answer) -> v1::PeerProposeResult {
     use v1::peer_propose_result::Result as Written;
+    let mut index = 0;
     let result = match answer {
-        Answer::Outcome(outcome) => {
+        Answer::Outcome(outcome, at) => {
+            index = at;
             Written::Outcome(postcard::to_stdvec(&outcome).expect("plain data always encodes into memory"))
         }
         Answer::NotProposed(leader) => Written::NotLeader(write_not_leader(leader)),
         Answer::Unknown => Written::Unknown(v1::PeerOutcomeUnknown {}),
         Answer::Unsupported(reason) => Written::Unsupported(reason),
     };
-    v1::PeerProposeResult { result: Some(result) }
+    v1::PeerProposeResult { result: Some(result), index }
 }
 
 /// An answer that cannot be read says nothing about what happened, hence [`Answer::Unknown`].
 pub(super) fn read_answer(message: v1::PeerProposeResult) -> ForwardResult {
     use v1::peer_propose_result::Result as Written;
     match message.result {
-        Some(Written::Outcome(bytes)) => read_outcome(&bytes.into()).map_or(Answer::Unknown, Answer::Outcome),
+        Some(Written::Outcome(bytes)) => read_outcome(&bytes.into())
+            .map_or(Answer::Unknown, |outcome| Answer::Outcome(outcome, message.index)),
         Some(Written::NotLeader(leader)) => Answer::NotProposed(read_not_leader(&leader)),
         Some(Written::Unsupported(reason)) => Answer::Unsupported(reason),
         Some(Written::Unknown(_)) | None => Answer::Unknown,

@@ -15,18 +15,33 @@ use crate::{denied::Denied, edge::Call};
 use plan::{Planned, plan};
 
 pub(super) async fn apply(call: &Call, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Denied> {
-    let before = call.read().await?;
-    let planned = plan(call, &before, request.resources)?;
+    let (before, planned) = prepare(call, request.resources, request.dry_run).await?;
     let (after, applied) = if request.dry_run {
         rehearse(call, &before, &planned)?
     } else {
         let applied = commit(call, &planned).await?;
-        (call.read().await?, applied)
+        (call.known(), applied)
     };
     let now = call.now();
     let changes =
         planned.iter().zip(applied).map(|(planned, applied)| change(planned, &applied, &before, &after, now));
     Ok(v1::ApplyResponse { changes: changes.collect::<Result<_, _>>()? })
+}
+
+/// What this node knows is enough to read a request by: the model looks at every command again when it is committed.
+/// Only what is refused, or not going to be committed, is looked at with a state that is surely complete.
+async fn prepare(
+    call: &Call,
+    resources: Vec<v1::Resource>,
+    dry_run: bool,
+) -> Result<(Arc<State>, Vec<Planned>), Denied> {
+    let known = call.known();
+    if !dry_run && let Ok(planned) = plan(call, &known, resources.clone()) {
+        return Ok((known, planned));
+    }
+    let complete = call.read().await?;
+    let planned = plan(call, &complete, resources)?;
+    Ok((complete, planned))
 }
 
 async fn commit(call: &Call, planned: &[Planned]) -> Result<Vec<Applied>, Denied> {
