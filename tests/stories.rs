@@ -7,13 +7,16 @@ mod stories {
     mod crash;
     mod drain;
     mod harness;
+    mod linearizable;
     mod lost_reply;
     mod no_leaks;
     mod on_time;
+    mod power_loss;
     mod provider_postgres;
     mod readme;
     mod revocation;
     mod stage;
     mod store_aws;
     mod target_down;
+    mod volatile;
 }

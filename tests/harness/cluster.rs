@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -11,7 +10,8 @@ use client::{Client, Options, v1};
 use secrecy::SecretString;
 use tempfile::TempDir;
 
-use crate::{Child, eventually, port, surroundings};
+use crate::network::{Network, Wiring};
+use crate::{Child, eventually, power, surroundings};
 
 /// How long a cluster may take to elect a leader and answer, on a busy machine.
 pub const FORMED_WITHIN: Duration = Duration::from_secs(60);
@@ -25,27 +25,34 @@ pub struct Setup {
     pub nodes: u64,
     /// Environment of every node's process, such as crash points.
     pub environment: Vec<(String, String)>,
+    /// What lies between the nodes.
+    pub wiring: Wiring,
+    /// Whether the nodes' disks lose on a power cut what was not made durable, see [`crate::power::Power`].
+    pub volatile: bool,
+    /// What stands under `[limits]` in every node's configuration beside the shortest interval of a schedule.
+    pub limits: Vec<(String, u64)>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { nodes: 3, environment: Vec::new() }
+        Self {
+            nodes: 3,
+            environment: Vec::new(),
+            wiring: Wiring::Direct,
+            volatile: false,
+            limits: Vec::new(),
+        }
     }
 }
 
 /// A cluster of real processes. Dropping it kills them and removes what they stored.
 #[derive(Debug)]
 pub struct Cluster {
-    // Dropped first: the processes end before their folders go.
-    nodes: BTreeMap<u64, Node>,
+    // Dropped first: the processes end before their network and their folders go.
+    nodes: BTreeMap<u64, Option<Child>>,
+    network: Network,
     folder: TempDir,
     setup: Setup,
-}
-
-#[derive(Debug)]
-struct Node {
-    process: Option<Child>,
-    client: SocketAddr,
 }
 
 impl Cluster {
@@ -65,16 +72,13 @@ impl Cluster {
         let made = revolve(["server", "init", "--nodes", "1", "--dir"]).arg(folder.path()).output();
         let made = made.expect("`revolve` can be run");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let ports: BTreeMap<u64, (SocketAddr, SocketAddr)> = (1..=setup.nodes)
-            .map(|id| (id, (port::loopback(port::free()), port::loopback(port::free()))))
-            .collect();
-        let mut nodes = BTreeMap::new();
-        for (id, (client, _)) in &ports {
-            fs::write(configuration(folder.path(), *id), configuration_text(*id, &ports))
+        let network = Network::lay(setup.wiring, setup.nodes, folder.path()).await;
+        let ids = 1..=setup.nodes;
+        for id in ids.clone() {
+            fs::write(configuration(folder.path(), id), configuration_text(id, &network, &setup.limits))
                 .expect("a folder of ours");
-            nodes.insert(*id, Node { process: None, client: *client });
         }
-        let mut cluster = Self { nodes, folder, setup };
+        let mut cluster = Self { nodes: ids.map(|id| (id, None)).collect(), network, folder, setup };
         for id in 1..=cluster.setup.nodes {
             cluster.start_node(id);
         }
@@ -91,9 +95,13 @@ impl Cluster {
         let mut command = revolve(["server", "--config"]);
         command.arg(configuration(self.folder.path(), id)).env("REVOLVE_LOG", LOG).env("RUST_BACKTRACE", "1");
         command.envs(self.setup.environment.iter().cloned());
+        if self.setup.volatile {
+            power::watch(&mut command, self.folder.path(), id);
+        }
+        let command = self.network.inside(id, command);
         let node = self.nodes.get_mut(&id).expect("a node of this cluster");
-        assert!(node.process.is_none(), "node {id} is running");
-        node.process = Some(Child::spawn(&format!("node-{id}"), self.folder.path(), command));
+        assert!(node.is_none(), "node {id} is running");
+        *node = Some(Child::spawn(&format!("node-{id}"), self.folder.path(), command));
     }
 
     /// `kill -9` of one node.
@@ -103,17 +111,52 @@ impl Cluster {
     /// When there is no such node.
     pub fn kill_node(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).expect("a node of this cluster");
-        if let Some(mut process) = node.process.take() {
+        if let Some(mut process) = node.take() {
             process.kill();
         }
+    }
+
+    /// Stops the process of a node that runs where it stands, until [`Cluster::resume_node`].
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn pause_node(&mut self, id: u64) {
+        self.process(id).pause();
+    }
+
+    /// Lets a paused node go on.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn resume_node(&mut self, id: u64) {
+        self.process(id).resume();
+    }
+
+    fn process(&mut self, id: u64) -> &mut Child {
+        let node = self.nodes.get_mut(&id).and_then(Option::as_mut);
+        node.unwrap_or_else(|| panic!("node {id} does not run"))
+    }
+
+    /// What lies between the nodes.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// All nodes, also those that do not run.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
     }
 
     /// The nodes whose process has ended by itself since they were started; they can be started again.
     pub fn reap(&mut self) -> Vec<u64> {
         let mut ended = Vec::new();
         for (id, node) in &mut self.nodes {
-            if node.process.as_mut().is_some_and(|process| process.ended().is_some()) {
-                node.process = None;
+            if node.as_mut().is_some_and(|process| process.ended().is_some()) {
+                *node = None;
                 ended.push(*id);
             }
         }
@@ -123,7 +166,7 @@ impl Cluster {
     /// The nodes that run.
     #[must_use]
     pub fn running(&self) -> Vec<u64> {
-        self.nodes.iter().filter(|(_, node)| node.process.is_some()).map(|(id, _)| *id).collect()
+        self.nodes.iter().filter(|(_, node)| node.is_some()).map(|(id, _)| *id).collect()
     }
 
     /// The leader, once a majority that runs agrees on one that runs.
@@ -160,8 +203,8 @@ impl Cluster {
     /// When the addresses cannot be used.
     #[must_use]
     pub fn client(&self, token: SecretString) -> Client {
-        let addresses = self.nodes.values().map(|node| format!("http://{}", node.client));
-        Client::connect(Options::new(addresses).token(token)).expect("loopback addresses")
+        let options = self.network.trusted(Options::new(self.addresses())).token(token);
+        Client::connect(options).expect("addresses of ours")
     }
 
     /// A client of one node with the admin token.
@@ -171,8 +214,21 @@ impl Cluster {
     /// When there is no such node.
     #[must_use]
     pub fn client_of(&self, id: u64) -> Client {
-        let options = Options::new([format!("http://{}", self.nodes[&id].client)]).token(self.admin_token());
-        Client::connect(options).expect("a loopback address")
+        Client::connect(self.options_of(id)).expect("an address of ours")
+    }
+
+    /// How to connect to one node with the admin token.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such node.
+    #[must_use]
+    pub fn options_of(&self, id: u64) -> Options {
+        self.network.trusted(Options::new([self.network.url(id)])).token(self.admin_token())
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.nodes.keys().map(|id| self.network.url(*id)).collect()
     }
 
     /// The admin token made by `revolve server init`.
@@ -238,10 +294,12 @@ impl Cluster {
     ///
     /// When it cannot be run.
     pub fn cli_as<'a>(&self, token_file: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Output {
-        let addresses: Vec<String> =
-            self.nodes.values().map(|node| format!("http://{}", node.client)).collect();
-        revolve(arguments)
-            .env("REVOLVE_ADDR", addresses.join(","))
+        let mut command = revolve(arguments);
+        if let Some(authority) = self.network.authority() {
+            command.env("REVOLVE_CACERT", authority);
+        }
+        command
+            .env("REVOLVE_ADDR", self.addresses().join(","))
             .env("REVOLVE_TOKEN_FILE", token_file)
             .env("XDG_CONFIG_HOME", self.folder.path())
             .output()
@@ -265,14 +323,19 @@ fn configuration(folder: &Path, id: u64) -> PathBuf {
     folder.join(format!("node-{id}.toml"))
 }
 
-fn configuration_text(id: u64, ports: &BTreeMap<u64, (SocketAddr, SocketAddr)>) -> String {
-    let (client, peer) = ports[&id];
-    let peers: String = ports.iter().map(|(id, (_, peer))| format!("{id} = \"{peer}\"\n")).collect();
+fn configuration_text(id: u64, network: &Network, limits: &[(String, u64)]) -> String {
+    let limits: String = limits.iter().map(|(name, number)| format!("{name} = {number}\n")).collect();
+    let peers: String =
+        network.peers_of(id).iter().map(|(id, peer)| format!("{id} = \"{peer}\"\n")).collect();
+    let (client, peer) = (network.client(id), network.peer(id));
+    let tls = network.tls().map_or_else(String::new, |(certificate, key)| {
+        format!("[tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n", certificate.display(), key.display())
+    });
     format!(
         "node = {id}\ndata = \"node-{id}\"\nroot_key_file = \"root.key\"\nbootstrap_token_file = \"admin.token\"\n\
          [listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
-         [peers]\n{peers}\
+         [peers]\n{peers}{tls}\
          [timing]\nheartbeat_ms = 100\nelection_min_ms = 500\nelection_max_ms = 1000\n\
-         [limits]\nschedule_floor_ms = 1000\n"
+         [limits]\nschedule_floor_ms = 1000\n{limits}"
     )
 }

@@ -3,13 +3,19 @@
 //! get it, and it refuses to sleep: everything waits for a state, through [`eventually()`].
 
 pub mod canary;
+pub mod chaos;
 pub mod cluster;
 mod eventually;
+pub mod linear;
 pub mod moto;
+pub mod nemesis;
+pub mod network;
 pub mod port;
 pub mod postgres;
+pub mod power;
 pub mod process;
 pub mod proxy;
+pub mod recorder;
 pub mod surroundings;
 
 pub use cluster::{Cluster, Setup};

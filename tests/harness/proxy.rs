@@ -24,6 +24,38 @@ enum Mode {
     Pass,
     Refuse,
     Blackhole,
+    HoldRequests,
+    HoldReplies,
+}
+
+impl Mode {
+    /// This direction held as well.
+    fn and_holds(self, other: Self) -> Self {
+        match self {
+            Self::Pass | Self::Refuse => other,
+            Self::Blackhole | Self::HoldRequests | Self::HoldReplies if self == other => self,
+            Self::Blackhole | Self::HoldRequests | Self::HoldReplies => Self::Blackhole,
+        }
+    }
+
+    /// Whether it keeps back what `way` carries.
+    fn holds(self, way: Way) -> bool {
+        match self {
+            Self::Pass | Self::Refuse => false,
+            Self::Blackhole => true,
+            Self::HoldRequests => way != Way::Replies,
+            Self::HoldReplies => way != Way::Requests,
+        }
+    }
+}
+
+/// What goes one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// A connection being made, which takes packets in both directions.
+    Connect,
+    Requests,
+    Replies,
 }
 
 /// Which part of the server's answer the client never gets to see.
@@ -97,6 +129,17 @@ impl Proxy {
         self.shared.mode.send_replace(Mode::Blackhole);
     }
 
+    /// Moves no more bytes from clients to the server, and makes no new connections, which takes packets both ways;
+    /// bytes from the server go on, unless they are held too. What was sent meanwhile arrives after [`Proxy::pass`].
+    pub fn hold_requests(&self) {
+        self.shared.mode.send_modify(|mode| *mode = mode.and_holds(Mode::HoldRequests));
+    }
+
+    /// The other direction of [`Proxy::hold_requests`].
+    pub fn hold_replies(&self) {
+        self.shared.mode.send_modify(|mode| *mode = mode.and_holds(Mode::HoldReplies));
+    }
+
     /// Cuts every open connection, on both sides; new ones are treated as before.
     pub fn cut_all(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
@@ -164,11 +207,11 @@ impl Shared {
         self.trap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits out a black hole.
-    async fn passable(&self) {
+    /// Waits until `way` is open.
+    async fn passable(&self, way: Way) {
         let mut mode = self.mode.subscribe();
         // The sender lives in `self`, so the wait can only end well.
-        drop(mode.wait_for(|mode| *mode != Mode::Blackhole).await);
+        drop(mode.wait_for(|mode| !mode.holds(way)).await);
     }
 }
 
@@ -194,7 +237,7 @@ async fn carry(client: TcpStream, shared: Arc<Shared>, mut cuts: watch::Receiver
 }
 
 async fn converse(client: TcpStream, shared: &Shared) -> io::Result<()> {
-    shared.passable().await;
+    shared.passable(Way::Connect).await;
     let server = TcpStream::connect(shared.server).await?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
@@ -216,7 +259,7 @@ async fn requests(
     let mut earlier = Vec::new();
     loop {
         let count = client.read(&mut buffer).await?;
-        shared.passable().await;
+        shared.passable(Way::Requests).await;
         if count == 0 {
             return server.shutdown().await;
         }
@@ -259,7 +302,7 @@ async fn replies(
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let count = server.read(&mut buffer).await?;
-        shared.passable().await;
+        shared.passable(Way::Replies).await;
         if count == 0 {
             return client.shutdown().await;
         }

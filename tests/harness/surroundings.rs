@@ -24,6 +24,12 @@ pub fn revolve_bin() -> PathBuf {
     required("REVOLVE_BIN")
 }
 
+/// The library that keeps a journal of what a program does to a folder.
+#[must_use]
+pub fn volatile_layer() -> PathBuf {
+    required("REVOLVE_TEST_VOLATILE")
+}
+
 fn required(variable: &str) -> PathBuf {
     match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),

@@ -12,22 +12,21 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{Asking, Gate},
-    compare::Comparing,
+    admission::Gate,
     disk::{Layout, Lock},
     error::{ProposeError, ReadError, StartError, TransferError},
     fatal::Fatal,
-    form::form,
     log::DiskLog,
     machine::{Machine, Persister, Position, SnapshotFolder, View},
-    membership::Membership,
-    peer::{Keys, Network, Peers, Service, serve},
+    parts::Parts,
+    peer::{Keys, Network, Peers, serve},
     promise::{Promises, Stand},
-    propose::{Proposer, Route},
+    propose::Proposer,
     raft::Raft,
-    read::{Confirmer, Reader},
+    read::Reader,
     restore::{Restored, in_folder},
     settings::Settings,
+    space::Space,
     status::{self, Progress, Status},
 };
 
@@ -78,6 +77,7 @@ impl Cluster {
         let keys = Keys::derive(root_key, settings.node)?;
         let layout = Layout::make(settings.data.clone()).map_err(in_folder(&settings.data))?;
         let lock = layout.lock().map_err(in_folder(&settings.data))?;
+        let space = Space::open(layout.root()).map_err(in_folder(&settings.data))?;
         let peers = Peers::new(&settings, &keys)?;
         let Restored { log, store, state, position, snapshots } =
             Restored::open(&layout, &peers, settings.rejoin).await?;
@@ -96,77 +96,28 @@ impl Cluster {
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
 
-        let shutdown = shutdown.child_token();
-        let (proposer, collector) = Proposer::new(shutdown.clone());
-        let service = Service {
-            node: settings.node,
-            gate: Arc::clone(&gate),
-            promises: Arc::clone(&promises),
-            membership: Membership {
-                raft: raft.clone(),
-                addresses: settings.peers.clone(),
-                heartbeat: settings.timing.heartbeat,
-                timeout: settings.timeout,
-                changing: Arc::default(),
-            },
-            log: log.clone(),
-            view: Arc::clone(&view),
+        let parts = Parts {
+            layout,
             raft: raft.clone(),
-            snapshots,
-            proposer: proposer.clone(),
-            timeout: settings.timeout,
-            shutdown: shutdown.clone(),
+            log,
+            peers,
+            gate,
+            promises,
+            view,
+            space,
+            fatal,
+            shutdown: shutdown.child_token(),
+            settings,
         };
-        let serving = serve(service, peer_listener, &keys)?;
+        let (proposer, collector) = Proposer::new(parts.shutdown.clone());
+        let serving = serve(parts.service(snapshots, proposer.clone()), peer_listener, &keys)?;
         // Until the others say that it may.
         raft.runtime_config().elect(false);
         raft.run();
-        let comparing = Comparing {
-            node: settings.node,
-            layout: layout.clone(),
-            raft: raft.clone(),
-            log: log.clone(),
-            peers: peers.clone(),
-            gate: Arc::clone(&gate),
-            promises: Arc::clone(&promises),
-            view: Arc::clone(&view),
-            fatal: Arc::clone(&fatal),
-            shutdown: shutdown.clone(),
-        };
-        tokio::spawn(comparing.run());
-        let asking = Asking {
-            node: settings.node,
-            rejoin: settings.rejoin,
-            layout,
-            stand,
-            noted: log.noted().map(|stand| stand.promise(settings.node)),
-            raft: raft.clone(),
-            peers: peers.clone(),
-            gate: Arc::clone(&gate),
-            fatal: Arc::clone(&fatal),
-            shutdown: shutdown.clone(),
-        };
-        tokio::spawn(asking.run());
-
-        let (node, view_) = (settings.node, Arc::clone(&view));
-        let confirmer = Confirmer {
-            node,
-            raft: raft.clone(),
-            peers: peers.clone(),
-            view: view_,
-            shutdown: shutdown.clone(),
-        };
-        let reader = Reader::start(confirmer);
-        let view_ = Arc::clone(&view);
-        let route =
-            Route { node, raft: raft.clone(), peers: peers.clone(), view: view_, shutdown: shutdown.clone() };
-        tokio::spawn(collector.run(route));
+        let reader = Reader::start(parts.confirmer());
+        parts.start_tasks(stand, collector);
+        let Parts { settings, gate, view, fatal, shutdown, .. } = parts;
         tokio::spawn(observe(raft.clone(), Arc::clone(&view), Arc::clone(&fatal), shutdown.clone()));
-        let forming = (settings.clone(), gate.storage(), raft.clone(), Arc::clone(&fatal), shutdown.clone());
-        tokio::spawn(async move {
-            let (settings, storage, raft, fatal, shutdown) = forming;
-            form(settings, storage, raft, peers, &fatal, shutdown).await;
-        });
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
         let ending = Mutex::new(Some(Ending { serving, writer, lock }));

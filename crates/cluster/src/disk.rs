@@ -19,6 +19,11 @@ impl Layout {
         Ok(Self(root))
     }
 
+    /// The folder itself.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.0.clone()
+    }
+
     /// Raft's log and vote.
     pub(crate) fn log(&self) -> PathBuf {
         self.0.join("log")

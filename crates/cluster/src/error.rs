@@ -67,6 +67,9 @@ pub enum ProposeError {
     /// It was not proposed: a command longer than [`crate::COMMAND_BYTES`] does not fit into an entry.
     #[error("the command has {0} bytes, which is more than an entry may carry")]
     TooLarge(usize),
+    /// It was not proposed: there is no room for it on the leader's disk.
+    #[error("the disk of the leader is full; nothing more is taken on until there is room")]
+    DiskFull,
     /// It was not proposed: this node is stopping.
     #[error("this node is stopping")]
     Stopped,

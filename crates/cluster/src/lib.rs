@@ -10,11 +10,13 @@ mod disk;
 mod error;
 mod fatal;
 mod form;
+mod handover;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod log;
 mod machine;
 mod membership;
+mod parts;
 mod peer;
 mod promise;
 mod propose;
@@ -22,6 +24,9 @@ mod raft;
 mod read;
 mod restore;
 mod settings;
+mod space;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod status;
 mod store;
 

@@ -29,6 +29,7 @@ use crate::{
     machine::View,
     peer::{CallError, Peers},
     raft::Raft,
+    space::Space,
 };
 
 /// Proposals under way at one time: openraft stalls with many more. Others wait.
@@ -58,6 +59,8 @@ pub(crate) enum Answer {
     Unknown,
     /// Not proposed: the leader does not know the command.
     Unsupported(String),
+    /// Not proposed: the leader's disk is full.
+    DiskFull,
 }
 
 /// Whether a proposal has left. Who stops waiting must know, and one that nobody waits for must not leave.
@@ -100,6 +103,7 @@ pub(crate) struct Route {
     pub(crate) raft: Raft,
     pub(crate) peers: Peers,
     pub(crate) view: Arc<View>,
+    pub(crate) space: Arc<Space>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -129,6 +133,7 @@ impl Proposer {
             Answer::NotProposed(_) => Err(ProposeError::NoLeader),
             Answer::Unknown => Err(ProposeError::Unknown),
             Answer::Unsupported(reason) => Err(ProposeError::Unsupported(reason)),
+            Answer::DiskFull => Err(ProposeError::DiskFull),
         }
     }
 
@@ -272,6 +277,11 @@ impl Route {
     /// Commits the proposals as one entry of this leader. Those that were not proposed are left, with the leader that
     /// Raft names.
     async fn commit(&self, proposals: &mut Vec<(Bytes, Proposal)>, deadline: Instant) -> Option<NodeId> {
+        if self.space.is_full() {
+            for (_, proposal) in proposals.drain(..) {
+                proposal.tell(Answer::DiskFull);
+            }
+        }
         let mut leaving = depart(proposals);
         if leaving.is_empty() {
             return None;

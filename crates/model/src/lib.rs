@@ -11,6 +11,8 @@ pub mod command;
 pub mod consumer;
 pub mod credential;
 pub mod event;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod grant;
 pub mod identity;
 pub mod name;

@@ -101,11 +101,27 @@ pub struct Limits {
     pub schedule_floor_ms: u64,
     /// Most steps this node's workers perform at once.
     pub concurrent_steps: usize,
+    /// A snapshot is made after this many log entries, and the log before it is given up.
+    pub snapshot_every_entries: u64,
+    /// This many entries are kept nevertheless, for a node that was away for a short time.
+    pub kept_entries: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { schedule_floor_ms: timing::PERIOD_FLOOR.0, concurrent_steps: 64 }
+        let usual = cluster::Retention::default();
+        Self {
+            schedule_floor_ms: timing::PERIOD_FLOOR.0,
+            concurrent_steps: 64,
+            snapshot_every_entries: usual.snapshot_every,
+            kept_entries: usual.kept_entries,
+        }
+    }
+}
+
+impl From<Limits> for cluster::Retention {
+    fn from(limits: Limits) -> Self {
+        Self { snapshot_every: limits.snapshot_every_entries, kept_entries: limits.kept_entries }
     }
 }
 

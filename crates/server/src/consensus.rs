@@ -1,6 +1,6 @@
 //! What the services ask of the cluster. A small interface, so that they are proven without one.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use cluster::{Cluster, Progress, ProposeError, ReadError};
 use futures::future::BoxFuture;
@@ -45,6 +45,9 @@ pub enum Unagreed {
     /// Nothing was proposed: the command does not fit into an entry of the log.
     #[error("a request of {0} bytes is too large for the log")]
     TooLarge(usize),
+    /// Nothing was proposed: the leader has no room for it.
+    #[error("the disk of the leader is full; reads and the feed go on, and writes do when there is room again")]
+    DiskFull,
     /// Nothing was proposed: this node is stopping.
     #[error("this node is shutting down")]
     Stopped,
@@ -60,6 +63,10 @@ pub struct Standing {
     pub node: NodeId,
     /// The leader, if one is known.
     pub leader: Option<NodeId>,
+    /// Whether this node leads.
+    pub is_leader: bool,
+    /// The other nodes that have answered lately; known to the leader alone.
+    pub heard: BTreeSet<NodeId>,
     /// The term of the last vote.
     pub term: u64,
     /// The last entry of the log.
@@ -104,6 +111,8 @@ impl Consensus for Cluster {
         Standing {
             node: status.node,
             leader: status.leader,
+            is_leader: status.is_leader,
+            heard: status.peers.iter().filter(|(_, peer)| peer.reachable).map(|(id, _)| *id).collect(),
             term: status.term,
             last_log: status.last_log.unwrap_or_default(),
             applied: status.applied.unwrap_or_default(),
@@ -119,6 +128,7 @@ impl From<ProposeError> for Unagreed {
             ProposeError::Unknown => Self::OutcomeUnknown,
             ProposeError::Unsupported(why) => Self::Unsupported(why),
             ProposeError::TooLarge(bytes) => Self::TooLarge(bytes),
+            ProposeError::DiskFull => Self::DiskFull,
             ProposeError::Stopped => Self::Stopped,
         }
     }

@@ -66,6 +66,7 @@ impl Denied {
             Self::Unagreed(Unagreed::TooLarge(_)) => Code::TooLong.as_str(),
             Self::Busy(_) => "overloaded",
             Self::Unagreed(Unagreed::Unsupported(_)) => "unsupported",
+            Self::Unagreed(Unagreed::DiskFull) => "disk_full",
             Self::TooSlow => "too_slow",
             Self::Unagreed(Unagreed::Stopped) | Self::ShuttingDown => "shutting_down",
             Self::Keys(_) => "key_unavailable",
@@ -84,6 +85,7 @@ impl Denied {
             }
             Self::Unagreed(Unagreed::TooLarge(_)) => Code::TooLong.remedy(),
             Self::Busy(_) => "nothing was changed; try again later",
+            Self::Unagreed(Unagreed::DiskFull) => "nothing was changed; make room on the leader's disk, then try again",
             Self::Unagreed(Unagreed::Unsupported(_)) => "finish the upgrade of all nodes, then try again",
             Self::TooSlow => "watch again after the last revision that was received",
             Self::Unagreed(Unagreed::Stopped) | Self::ShuttingDown => "nothing was changed; ask another node",
@@ -100,6 +102,7 @@ impl Denied {
             }
             Self::Unagreed(Unagreed::OutcomeUnknown) => tonic::Code::Unknown,
             Self::Unagreed(Unagreed::TooLarge(_)) => tonic::Code::InvalidArgument,
+            Self::Unagreed(Unagreed::DiskFull) => tonic::Code::ResourceExhausted,
             Self::Busy(_) => tonic::Code::ResourceExhausted,
             Self::Unagreed(Unagreed::Unsupported(_)) => tonic::Code::Unimplemented,
             Self::TooSlow => tonic::Code::Aborted,

@@ -2,18 +2,20 @@
 //! may not do, audits every refusal, and leaves the deciding to the model and the doing to the workers.
 
 mod admin;
-mod clock;
+pub mod clock;
 pub mod config;
-mod consensus;
+pub mod consensus;
 mod denied;
 mod edge;
 mod feed;
 mod fresh;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gate;
 pub mod init;
 mod keys;
 pub mod node;
-mod reconcile;
+pub mod reconcile;
 mod refusals;
 mod stream;
 mod task;

@@ -13,11 +13,13 @@ use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::{
     admin,
+    clock::Tokio,
     config::{Config, ConfigError, Tls},
     edge::{Edge, Limits},
     feed,
     keys::Keyring,
-    reconcile, token,
+    reconcile::{self, NodeHands},
+    token,
 };
 
 /// What the peer port's keys are derived for.
@@ -38,13 +40,23 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) cluster: Cluster,
     pub(crate) keys: Arc<Keyring>,
-    pub(crate) bootstrap: Option<BootstrapToken>,
 }
 
 impl Shared {
     /// In whose name this node's workers act.
     pub(crate) fn actor(&self) -> String {
         self.node.to_string()
+    }
+
+    /// What its reconcilers work with.
+    fn context(&self, bootstrap: Option<BootstrapToken>) -> reconcile::Context {
+        reconcile::Context {
+            node: self.node,
+            consensus: Arc::new(self.cluster.clone()),
+            hands: Arc::new(NodeHands { keys: Arc::clone(&self.keys), bootstrap }),
+            runtime: Arc::new(Tokio),
+            concurrent_steps: self.config.limits.concurrent_steps,
+        }
     }
 }
 
@@ -144,16 +156,17 @@ impl Server {
         let mut settings =
             cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
         settings.timing = config.timing.into();
+        settings.retention = config.limits.into();
         let peer_key = root.derive(PEER_TLS);
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
         let cluster = Cluster::start(settings, listeners.peer, &peer_key, CancellationToken::new()).await?;
 
         let node = NodeId(config.node);
-        let shared =
-            Arc::new(Shared { node, config, cluster, keys: Arc::new(Keyring::new(root)), bootstrap });
+        let shared = Arc::new(Shared { node, config, cluster, keys: Arc::new(Keyring::new(root)) });
         let tasks = TaskTracker::new();
-        tasks.spawn(reconcile::leader::run(Arc::clone(&shared), shutdown.clone()));
-        tasks.spawn(reconcile::worker::run(Arc::clone(&shared), shutdown.clone()));
+        let context = shared.context(bootstrap);
+        tasks.spawn(reconcile::leader::run(context.clone(), shutdown.clone()));
+        tasks.spawn(reconcile::worker::run(context, shutdown.clone()));
         tasks.spawn(announce(Arc::clone(&shared), shutdown.clone()));
         let limits = Limits { period_floor: shared.config.schedule_floor(), ..Limits::default() };
         let consensus = Arc::new(shared.cluster.clone());

@@ -9,6 +9,8 @@ pub mod bundle;
 mod crash;
 pub mod demo;
 mod fault;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod job;
 pub mod params;
 pub mod provider;

@@ -3,7 +3,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a build tool talks to its terminal")]
 
 mod apt;
+mod bench;
 mod cargo;
+mod chaos;
 mod crash_points;
 mod deny;
 mod fix;
@@ -13,6 +15,7 @@ mod tally;
 mod test;
 mod venv;
 mod verify;
+mod volatile_layer;
 
 use std::process::ExitCode;
 
@@ -28,6 +31,13 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Measure beside what a user would pick instead.
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
+    /// Put a cluster under load and faults, and check that what its clients saw is linearizable.
+    Chaos(chaos::Chaos),
     /// Check formatting, lints, dependencies and documentation. Never writes.
     Verify,
     /// Format, and apply the lint fixes that a machine can make.
@@ -37,6 +47,8 @@ enum Task {
 fn main() -> ExitCode {
     match Task::parse() {
         Task::Test { args } => test::run(&args),
+        Task::Bench { bench } => bench::run(&bench),
+        Task::Chaos(chaos) => chaos::run(&chaos),
         Task::Verify => verify::run(),
         Task::Fix => fix::run(),
     }

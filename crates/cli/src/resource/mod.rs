@@ -1,6 +1,8 @@
 //! Resources as they are declared in YAML: one document each, strict, secrets only by reference.
 
 pub mod document;
+#[cfg(test)]
+mod fuzz;
 pub mod scalar;
 pub mod secret;
 pub mod source;

@@ -121,6 +121,11 @@ impl DiskLog {
         *self.note.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How long the flush that is under way has taken so far.
+    pub(crate) fn flushing_for(&self) -> Option<Duration> {
+        self.flusher.flushing_for()
+    }
+
     /// What was known to be durable before it was opened, as far as that was noted.
     pub(crate) fn noted(&self) -> Option<Stand> {
         self.noted

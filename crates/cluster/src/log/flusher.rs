@@ -6,6 +6,7 @@ use std::{
     io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
 use openraft::storage::IOFlushed;
@@ -46,7 +47,8 @@ struct Inner {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiter>,
-    under_way: bool,
+    /// Since when a flush is under way.
+    under_way: Option<Instant>,
     failed: Option<Failure>,
 }
 
@@ -80,10 +82,16 @@ impl Flusher {
             return waiter.tell(Err(error));
         }
         queue.waiting.push(waiter);
-        if !mem::replace(&mut queue.under_way, true) {
+        if queue.under_way.is_none() {
+            queue.under_way = Some(Instant::now());
             drop(queue);
             self.0.begin(files);
         }
+    }
+
+    /// How long the flush that is under way has taken so far.
+    pub(super) fn flushing_for(&self) -> Option<Duration> {
+        self.0.lock().under_way.map(|since| since.elapsed())
     }
 }
 
@@ -144,11 +152,9 @@ impl Callback for Flushed {
             waiter.tell(Ok(()));
         }
         let mut queue = self.inner.lock();
-        queue.under_way = !queue.waiting.is_empty();
         // The thread has ended when nobody is left who could wait.
-        if queue.under_way && self.inner.again.send(()).is_err() {
-            queue.under_way = false;
-        }
+        let more = !queue.waiting.is_empty() && self.inner.again.send(()).is_ok();
+        queue.under_way = more.then(Instant::now);
     }
 }
 

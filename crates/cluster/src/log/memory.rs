@@ -27,6 +27,7 @@ struct Image {
 }
 
 /// One write, as the durable half takes it over.
+#[derive(Clone)]
 enum Write {
     Vote(Vote),
     Committed(LogId),
@@ -68,14 +69,7 @@ struct Halves<C: Config> {
 
 impl<C: Config> Halves<C> {
     fn write(&mut self, write: Write) {
-        let copy = match &write {
-            Write::Vote(vote) => Write::Vote(*vote),
-            Write::Committed(id) => Write::Committed(*id),
-            Write::Append(id, packed) => Write::Append(*id, packed.clone()),
-            Write::TruncateFrom(index) => Write::TruncateFrom(*index),
-            Write::Purge(id) => Write::Purge(*id),
-        };
-        self.volatile.apply(copy);
+        self.volatile.apply(write.clone());
         self.unflushed.push(write);
     }
 
@@ -120,10 +114,51 @@ impl<C: Config> MemoryLog<C> {
         self.lock().flush();
     }
 
+    /// How many writes are not durable.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unflushed(&self) -> usize {
+        self.lock().unflushed.len()
+    }
+
     /// The store as a restarted node finds it: unflushed writes are gone, and nobody is told.
+    #[cfg(test)]
     pub(crate) fn crash(&self) -> Self {
-        let durable = self.lock().durable.clone();
+        self.crash_keeping(0)
+    }
+
+    /// The same, where the first `survivors` of the unflushed writes have reached the disk.
+    pub(crate) fn crash_keeping(&self, survivors: usize) -> Self {
+        let halves = self.lock();
+        let mut durable = halves.durable.clone();
+        for write in halves.unflushed.iter().take(survivors) {
+            durable.apply(write.clone());
+        }
         Self::holding(durable.clone(), durable)
+    }
+
+    /// Removes the entries that contradict an applied one, if there are any, as a log on disk does.
+    #[cfg(feature = "sim")]
+    pub(crate) fn agree_with(&self, applied: LogId) {
+        let mut halves = self.lock();
+        let (term, index) = term_and_index(applied);
+        if halves.volatile.entries.get(&index).is_some_and(|(held, _)| *held != term) {
+            halves.write(Write::TruncateFrom(index));
+            halves.flush();
+        }
+    }
+
+    /// The term of an entry, or of the last purged one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn term_of(&self, index: u64) -> Option<u64> {
+        let halves = self.lock();
+        let purged = halves.volatile.purged.map(term_and_index).filter(|(_, last)| *last == index);
+        halves.volatile.entries.get(&index).map(|(term, _)| *term).or(purged.map(|(term, _)| term))
+    }
+
+    /// The entries from `from` to `to`, both included, as far as they are kept.
+    #[cfg(feature = "sim")]
+    pub(crate) fn entries(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        self.read(from, to.saturating_add(1), usize::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Halves<C>> {

@@ -4,7 +4,7 @@ mod codec;
 mod disk;
 mod flusher;
 mod mark;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 mod memory;
 mod mend;
 #[cfg(test)]
@@ -13,6 +13,8 @@ mod tests;
 use std::ops::{Bound, RangeBounds};
 
 pub(crate) use disk::DiskLog;
+#[cfg(feature = "sim")]
+pub(crate) use memory::MemoryLog;
 
 /// Most bytes of entries that one read for replication returns; tonic's default limit for a message is 4 MiB.
 const READ_BYTES: usize = 2 * 1024 * 1024;

@@ -28,6 +28,7 @@ use crate::{
     promise::Promises,
     propose::Proposer,
     raft::{Raft, Snapshot, Types},
+    space::Space,
 };
 
 /// Streams one peer may have open at a time.
@@ -50,6 +51,7 @@ pub(crate) struct Service {
     pub(crate) membership: Membership,
     pub(crate) log: DiskLog,
     pub(crate) view: Arc<View>,
+    pub(crate) space: Arc<Space>,
     pub(crate) raft: Raft,
     pub(crate) snapshots: Arc<SnapshotFolder>,
     pub(crate) proposer: Proposer,
@@ -156,10 +158,14 @@ impl Peer for Service {
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.is_open(&request)?;
         let certificates = request.peer_certs();
+        let space = Arc::clone(&self.space);
         let mut known = None;
-        // The first request that cannot be read, or is not the sender's to make, ends the stream.
+        // The first request that cannot be read, is not the sender's to make, or has no room, ends the stream.
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
             let request = wire::read_append(request.ok()?).ok()?;
+            if !request.entries.is_empty() && space.is_full() {
+                return None;
+            }
             let leader = request.vote.leader_id.voted_for;
             if known != Some(leader) {
                 speaks_for(certificates.clone(), leader).ok()?;

@@ -295,6 +295,7 @@ pub(super) fn write_answer(answer: Answer) -> v1::PeerProposeResult {
         Answer::NotProposed(leader) => Written::NotLeader(write_not_leader(leader)),
         Answer::Unknown => Written::Unknown(v1::PeerOutcomeUnknown {}),
         Answer::Unsupported(reason) => Written::Unsupported(reason),
+        Answer::DiskFull => Written::DiskFull(v1::PeerDiskFull {}),
     };
     v1::PeerProposeResult { result: Some(result), index }
 }
@@ -307,6 +308,7 @@ pub(super) fn read_answer(message: v1::PeerProposeResult) -> ForwardResult {
             .map_or(Answer::Unknown, |outcome| Answer::Outcome(outcome, message.index)),
         Some(Written::NotLeader(leader)) => Answer::NotProposed(read_not_leader(&leader)),
         Some(Written::Unsupported(reason)) => Answer::Unsupported(reason),
+        Some(Written::DiskFull(_)) => Answer::DiskFull,
         Some(Written::Unknown(_)) | None => Answer::Unknown,
     }
 }

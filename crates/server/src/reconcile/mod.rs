@@ -1,24 +1,71 @@
 //! Reconcilers: loops that compare what is true with what should be, and act. Each is woken by a change and by a
 //! timer, carries no data in the wake-up, and looks at the state anew.
 
-pub(crate) mod leader;
-pub(crate) mod worker;
+mod hands;
+pub mod leader;
+pub mod worker;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use cluster::Progress;
-use tokio::{sync::watch, time::sleep};
+use futures::future::BoxFuture;
+use model::{State, Work, attempt::StepOutcome, command::Command, name::NodeId};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Waits for a change or for `longest`. `false` says that it is time to stop.
-async fn wake(
-    changes: &mut watch::Receiver<Progress>,
-    longest: Duration,
-    shutdown: &CancellationToken,
-) -> bool {
-    tokio::select! {
-        () = shutdown.cancelled() => false,
-        () = sleep(longest) => true,
-        changed = changes.changed() => changed.is_ok(),
+pub(crate) use hands::NodeHands;
+
+use crate::{clock::Runtime, consensus::Consensus};
+
+/// What a node can do beside agreeing with others.
+pub trait Hands: Send + Sync + 'static {
+    /// What a new cluster must be given before anything else, as far as `state` lacks it.
+    fn founding(&self, state: &State) -> Vec<Command>;
+
+    /// Performs an owed step within `within`, and says what came of it. `fence` is the number that its committed intent
+    /// was given; `state` includes that intent.
+    fn perform<'a>(
+        &'a self,
+        state: &'a State,
+        work: &'a Work,
+        fence: u64,
+        within: Duration,
+    ) -> BoxFuture<'a, StepOutcome>;
+}
+
+/// What the reconcilers of one node work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The node.
+    pub node: NodeId,
+    /// Its part in the cluster.
+    pub consensus: Arc<dyn Consensus>,
+    /// What it can do.
+    pub hands: Arc<dyn Hands>,
+    /// Who runs it.
+    pub runtime: Arc<dyn Runtime>,
+    /// Most steps under way at one time.
+    pub concurrent_steps: usize,
+}
+
+impl Context {
+    /// In whose name this node's workers act.
+    fn actor(&self) -> String {
+        self.node.to_string()
+    }
+
+    /// Waits for a change or for `longest`. `false` says that it is time to stop.
+    async fn wake(
+        &self,
+        changes: &mut watch::Receiver<Progress>,
+        longest: Duration,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => false,
+            changed = changes.changed() => changed.is_ok(),
+            () = self.runtime.sleep(longest) => true,
+        }
     }
 }

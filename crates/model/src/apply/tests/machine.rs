@@ -58,6 +58,8 @@ pub(super) fn still_live() -> StepOutcome {
 pub(super) struct Machine {
     pub(super) state: State,
     pub(super) now: Time,
+    /// Every command so far.
+    pub(super) sent: Vec<Stamped>,
 }
 
 impl Drop for Machine {
@@ -70,7 +72,7 @@ impl Drop for Machine {
 
 impl Machine {
     pub(super) fn new() -> Self {
-        Self { state: State::default(), now: START }
+        Self { state: State::default(), now: START, sent: Vec::new() }
     }
 
     /// With an identity `orders` and a target `db` that hands out `reader`.
@@ -98,6 +100,7 @@ impl Machine {
         let stamped = Stamped { at: self.now, actor: actor.to_owned(), command: command.into() };
         let (content, records) = (self.state.content_digest(), self.state.audit_head().sequence);
         let outcome = self.state.apply(&stamped);
+        self.sent.push(stamped);
         if let Err(refusal) = &outcome {
             assert_eq!(self.state.content_digest(), content, "a refusal changed something: {refusal:?}");
             let head = self.state.audit_head().sequence;

@@ -5,6 +5,7 @@ mod audit;
 mod breakglass;
 mod declare;
 mod feed;
+mod fuzz;
 mod golden;
 mod lost;
 mod machine;

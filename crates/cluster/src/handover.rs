@@ -1,0 +1,69 @@
+//! A leader whose disk is full or does not answer hands the lead over: the others can commit without it.
+
+use std::{sync::Arc, time::Duration};
+
+use model::name::NodeId;
+use openraft::{ServerState, async_runtime::WatchReceiver as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::{log::DiskLog, raft::Raft, space::Space, status};
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A flush that takes longer than this is a disk that does not answer.
+const STALLED: Duration = Duration::from_secs(2);
+/// Wait before another is asked, when the first did not take over.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What is watched.
+pub(crate) struct Handover {
+    pub(crate) raft: Raft,
+    pub(crate) log: DiskLog,
+    pub(crate) space: Arc<Space>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Handover {
+    /// Runs until the node stops.
+    pub(crate) async fn run(self) {
+        let mut patience = LOOK_EVERY;
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(patience) => {}
+            }
+            patience = LOOK_EVERY;
+            let Some(reason) = self.reason() else { continue };
+            if let Some(successor) = self.successor() {
+                tracing::warn!(to = %successor, reason, "handing the lead over");
+                if self.raft.trigger().transfer_leader(successor.0).await.is_err() {
+                    return;
+                }
+                patience = AGAIN_AFTER;
+            }
+        }
+    }
+
+    fn reason(&self) -> Option<&'static str> {
+        if self.log.flushing_for().is_some_and(|time| time > STALLED) {
+            Some("the disk does not answer")
+        } else if self.space.is_full() {
+            Some("the disk is full")
+        } else {
+            None
+        }
+    }
+
+    /// The voter that is heard and has the most of the log, when this node leads.
+    fn successor(&self) -> Option<NodeId> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let peers = status::peers(&metrics, self.heartbeat);
+        let heard = peers.iter().filter(|(node, peer)| peer.reachable && voters.contains(&node.0));
+        heard.max_by_key(|(_, peer)| peer.matched).map(|(node, _)| *node)
+    }
+}

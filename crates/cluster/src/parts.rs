@@ -1,0 +1,142 @@
+//! What the tasks of a node share, and the tasks made from it.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admission::{Asking, Gate},
+    compare::Comparing,
+    disk::Layout,
+    fatal::Fatal,
+    form::form,
+    handover::Handover,
+    log::DiskLog,
+    machine::{SnapshotFolder, View},
+    membership::Membership,
+    peer::{Peers, Service},
+    promise::{Promises, Stand},
+    propose::{Collector, Proposer, Route},
+    raft::Raft,
+    read::Confirmer,
+    settings::Settings,
+    space::Space,
+};
+
+/// What the tasks of a node share.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) layout: Layout,
+    pub(crate) raft: Raft,
+    pub(crate) log: DiskLog,
+    pub(crate) peers: Peers,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) promises: Arc<Promises>,
+    pub(crate) view: Arc<View>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) fatal: Arc<Fatal>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Parts {
+    /// What answers on the peer port.
+    pub(crate) fn service(&self, snapshots: Arc<SnapshotFolder>, proposer: Proposer) -> Service {
+        Service {
+            node: self.settings.node,
+            gate: Arc::clone(&self.gate),
+            promises: Arc::clone(&self.promises),
+            membership: Membership {
+                raft: self.raft.clone(),
+                addresses: self.settings.peers.clone(),
+                heartbeat: self.settings.timing.heartbeat,
+                timeout: self.settings.timeout,
+                changing: Arc::default(),
+            },
+            log: self.log.clone(),
+            view: Arc::clone(&self.view),
+            space: Arc::clone(&self.space),
+            raft: self.raft.clone(),
+            snapshots,
+            proposer,
+            timeout: self.settings.timeout,
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Starts what runs beside Raft. `stand` is how far the storage was found to go.
+    pub(crate) fn start_tasks(&self, stand: Stand, collector: Collector) {
+        tokio::spawn(self.asking(stand).run());
+        tokio::spawn(self.comparing().run());
+        tokio::spawn(self.handover().run());
+        tokio::spawn(Arc::clone(&self.space).watch(self.shutdown.clone()));
+        tokio::spawn(collector.run(self.route()));
+        let parts = self.clone();
+        tokio::spawn(async move {
+            let Self { settings, gate, raft, peers, fatal, shutdown, .. } = parts;
+            form(settings, gate.storage(), raft, peers, &fatal, shutdown).await;
+        });
+    }
+
+    /// What confirms linearizable reads.
+    pub(crate) fn confirmer(&self) -> Confirmer {
+        Confirmer {
+            node: self.settings.node,
+            raft: self.raft.clone(),
+            peers: self.peers.clone(),
+            view: Arc::clone(&self.view),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    fn route(&self) -> Route {
+        Route {
+            node: self.settings.node,
+            raft: self.raft.clone(),
+            peers: self.peers.clone(),
+            view: Arc::clone(&self.view),
+            space: Arc::clone(&self.space),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    fn asking(&self, stand: Stand) -> Asking {
+        Asking {
+            node: self.settings.node,
+            rejoin: self.settings.rejoin,
+            layout: self.layout.clone(),
+            stand,
+            noted: self.log.noted().map(|noted| noted.promise(self.settings.node)),
+            raft: self.raft.clone(),
+            peers: self.peers.clone(),
+            gate: Arc::clone(&self.gate),
+            fatal: Arc::clone(&self.fatal),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    fn comparing(&self) -> Comparing {
+        Comparing {
+            node: self.settings.node,
+            layout: self.layout.clone(),
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            peers: self.peers.clone(),
+            gate: Arc::clone(&self.gate),
+            promises: Arc::clone(&self.promises),
+            view: Arc::clone(&self.view),
+            fatal: Arc::clone(&self.fatal),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    fn handover(&self) -> Handover {
+        Handover {
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            space: Arc::clone(&self.space),
+            heartbeat: self.settings.timing.heartbeat,
+            shutdown: self.shutdown.clone(),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a fuzzer is let at: bearer tokens and configurations. Each function takes any text and must return. They are
+//! run as ordinary tests below, and for hours by the targets in `fuzz/`.
+
+use secrecy::ExposeSecret as _;
+
+use crate::{config::Config, token::Bearer};
+
+/// What stands after `Bearer` in a request.
+///
+/// # Panics
+///
+/// When a token that was read is written in another way.
+pub fn bearer(text: &str) {
+    if let Ok(bearer) = Bearer::parse(text) {
+        assert_eq!(bearer.to_text().expose_secret(), text, "a token has one form");
+    }
+}
+
+/// The configuration of a node.
+pub fn config(text: &str) {
+    if let Ok(config) = toml::from_str::<Config>(text) {
+        let _ = (config.check(), config.peer_addresses(), config.schedule_floor());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fuzzing::{INPUTS, survives_text};
+
+    use super::*;
+
+    #[test]
+    fn tokens_of_any_content_are_read_or_refused() {
+        let whole = Bearer::generate("ci.deploy-1".parse().unwrap()).to_text();
+        survives_text(INPUTS, &[whole.expose_secret(), "rvlt_a.", "rvlt_é.AAAA"], bearer);
+    }
+
+    #[test]
+    fn configurations_of_any_content_are_read_or_refused() {
+        let whole = r#"
+            node = 1
+            data = "data"
+            root_key_file = "root.key"
+            [listen]
+            client = "127.0.0.1:7800"
+            peer = "[::1]:7801"
+            [peers]
+            1 = "127.0.0.1:7801"
+            [tls]
+            cert_file = "c"
+            key_file = "k"
+            [timing]
+            heartbeat_ms = 150
+            [limits]
+            schedule_floor_ms = 60000
+        "#;
+        survives_text(INPUTS / 4, &[whole], config);
+    }
+}
