@@ -10,9 +10,9 @@ mod disk;
 mod error;
 mod fatal;
 mod form;
-mod handover;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod handover;
 mod log;
 mod machine;
 mod membership;
@@ -24,9 +24,9 @@ mod raft;
 mod read;
 mod restore;
 mod settings;
-mod space;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod space;
 mod status;
 mod store;
 

@@ -46,7 +46,9 @@ pub enum Unagreed {
     #[error("a request of {0} bytes is too large for the log")]
     TooLarge(usize),
     /// Nothing was proposed: the leader has no room for it.
-    #[error("the disk of the leader is full; reads and the feed go on, and writes do when there is room again")]
+    #[error(
+        "the disk of the leader is full; reads and the feed go on, and writes do when there is room again"
+    )]
     DiskFull,
     /// Nothing was proposed: this node is stopping.
     #[error("this node is shutting down")]

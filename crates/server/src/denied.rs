@@ -46,6 +46,13 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// The same for a call of which a part is committed: it must not read as if nothing was changed.
+    pub(crate) fn after_a_commit(self) -> Self {
+        let nothing_was_changed =
+            matches!(self, Self::Unagreed(Unagreed::NoLeader | Unagreed::Stopped | Unagreed::DiskFull));
+        if nothing_was_changed { Self::Unagreed(Unagreed::OutcomeUnknown) } else { self }
+    }
+
     /// Refused at the edge.
     pub fn edge(code: Code, message: impl Into<String>) -> Self {
         Self::Edge(Refusal::new(code, message))
@@ -85,7 +92,9 @@ impl Denied {
             }
             Self::Unagreed(Unagreed::TooLarge(_)) => Code::TooLong.remedy(),
             Self::Busy(_) => "nothing was changed; try again later",
-            Self::Unagreed(Unagreed::DiskFull) => "nothing was changed; make room on the leader's disk, then try again",
+            Self::Unagreed(Unagreed::DiskFull) => {
+                "nothing was changed; make room on the leader's disk, then try again"
+            }
             Self::Unagreed(Unagreed::Unsupported(_)) => "finish the upgrade of all nodes, then try again",
             Self::TooSlow => "watch again after the last revision that was received",
             Self::Unagreed(Unagreed::Stopped) | Self::ShuttingDown => "nothing was changed; ask another node",

@@ -22,7 +22,9 @@ use model::{
     time::{Span, Time},
 };
 
-use crate::{chance::Chance, check::Checker, hands::login, member::any_node, setup, trace::Trace, world::World};
+use crate::{
+    chance::Chance, check::Checker, hands::login, member::any_node, setup, trace::Trace, world::World,
+};
 
 /// Holders of credentials open sessions with what they have.
 fn log_in(world: &World, state: &State) {
@@ -70,6 +72,7 @@ impl Client {
                 ProposeError::NoLeader
                 | ProposeError::Unsupported(_)
                 | ProposeError::TooLarge(_)
+                | ProposeError::DiskFull
                 | ProposeError::Stopped,
             ) => self.checker.unproposed(&actor),
         }

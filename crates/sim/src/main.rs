@@ -39,7 +39,8 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let threads = options.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    let threads =
+        options.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let (began, next) = (Instant::now(), AtomicU64::new(options.from));
     let end = options.from.saturating_add(options.seeds);
     let total = Mutex::new(Total::default());
@@ -135,7 +136,9 @@ impl Total {
             return ExitCode::SUCCESS;
         }
         for (seed, invariant) in &self.broken {
-            println!("seed {seed}: `{invariant}` is broken; replay: cargo xtask sim --seeds 1 --from {seed} --trace");
+            println!(
+                "seed {seed}: `{invariant}` is broken; replay: cargo xtask sim --seeds 1 --from {seed} --trace"
+            );
         }
         ExitCode::FAILURE
     }

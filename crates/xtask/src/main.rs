@@ -10,6 +10,7 @@ mod crash_points;
 mod deny;
 mod fix;
 mod postgres;
+mod sim;
 mod steps;
 mod tally;
 mod test;
@@ -38,6 +39,8 @@ enum Task {
     },
     /// Put a cluster under load and faults, and check that what its clients saw is linearizable.
     Chaos(chaos::Chaos),
+    /// Run whole clusters in virtual time under faults drawn from seeds, and check every promise at every step.
+    Sim(sim::Sim),
     /// Check formatting, lints, dependencies and documentation. Never writes.
     Verify,
     /// Format, and apply the lint fixes that a machine can make.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Test { args } => test::run(&args),
         Task::Bench { bench } => bench::run(&bench),
         Task::Chaos(chaos) => chaos::run(&chaos),
+        Task::Sim(sim) => sim::run(&sim),
         Task::Verify => verify::run(),
         Task::Fix => fix::run(),
     }

@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 100;
 /// A reader that is turned away asks again after up to so many milliseconds.
 const AGAIN_MS: std::ops::Range<u64> = 10..100;
 /// Longest time until all have their answer.
-const WITHIN: Duration = Duration::from_secs(300);
+const WITHIN: Duration = Duration::from_secs(120);
 
 /// What was seen.
 #[derive(Debug, Serialize)]

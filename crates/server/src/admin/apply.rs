@@ -48,7 +48,9 @@ async fn commit(call: &Call, planned: &[Planned]) -> Result<Vec<Applied>, Denied
     let mut applied = Vec::with_capacity(planned.len());
     for one in planned {
         call.about(one.kind.as_str(), &one.name);
-        applied.push(call.propose(one.command.clone()).await?);
+        let proposed = call.propose(one.command.clone()).await;
+        let first = applied.is_empty();
+        applied.push(proposed.map_err(|denied| if first { denied } else { denied.after_a_commit() })?);
     }
     Ok(applied)
 }
