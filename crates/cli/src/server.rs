@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Args as ClapArgs, Subcommand};
 use server::{
-    config::Config,
+    config::{Config, Rejoin},
     init::{Addresses, Plan, init},
     node::{Listeners, Server},
 };
@@ -26,6 +26,9 @@ pub struct Args {
     /// The node's configuration file
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
+    /// Lets the node come back as a learner when its data was wiped, put back or damaged, whatever its configuration says
+    #[arg(long)]
+    rejoin: bool,
     /// Ends the node when its standard input closes, so that it does not outlive who started it
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
@@ -54,7 +57,7 @@ struct InitArgs {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match (args.verb, args.config) {
         (Some(Verb::Init(init)), _) => make(&init),
-        (None, Some(config)) => serve(&config, args.until_stdin_closes).await,
+        (None, Some(config)) => serve(&config, args.rejoin, args.until_stdin_closes).await,
         (None, None) => unreachable!("clap requires --config without a subcommand"),
     }
 }
@@ -72,8 +75,11 @@ fn make(args: &InitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(path: &std::path::Path, until_stdin_closes: bool) -> anyhow::Result<ExitCode> {
-    let config = Config::load(path)?;
+async fn serve(path: &std::path::Path, rejoin: bool, until_stdin_closes: bool) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(path)?;
+    if rejoin {
+        config.rejoin = Rejoin::Automatic;
+    }
     let listeners = Listeners::bind(&config).await?;
     let shutdown = CancellationToken::new();
     let mut server = Server::start(config, listeners, shutdown.clone()).await?;

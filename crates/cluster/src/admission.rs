@@ -245,7 +245,7 @@ impl Asking {
         tracing::error!(reason = %exclusion, "this node does not vote");
         self.gate.exclude(exclusion);
         if self.rejoin == Rejoin::Manual {
-            tracing::error!("it waits for `revolve cluster rejoin`");
+            tracing::error!("start it with `--rejoin` to let it come back as a learner");
             self.gate.permitted.notified().await;
         }
         let layout = self.layout.clone();

@@ -11,8 +11,10 @@ pub enum StartError {
     /// The keys for the peer port cannot be derived.
     #[error("keys for the peer port cannot be made from the root key")]
     Keys(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The log or the vote cannot be read. Nothing stands in for them: the node must be replaced.
-    #[error("raft log under `{folder}` cannot be used")]
+    /// The log or the vote cannot be read, and the node may not repair itself.
+    #[error(
+        "raft log under `{folder}` cannot be used; where other nodes hold the same, start this one with `--rejoin`"
+    )]
     Log {
         /// Where it is.
         folder: String,
@@ -28,8 +30,7 @@ pub enum StartError {
     },
     /// The data is known to be wrong, and the node may not be repaired without being told to.
     #[error(
-        "this node was quarantined: {reason}. Set `rejoin = \"automatic\"` and start it, or empty its data folder: it then \
-         comes back as a learner"
+        "this node was quarantined: {reason}; start it with `--rejoin` to let it begin anew, as a learner"
     )]
     Quarantined {
         /// Why.

@@ -29,6 +29,9 @@ pub struct Config {
     pub peers: BTreeMap<String, String>,
     /// TLS on the client port; needed unless it listens on a loopback address.
     pub tls: Option<Tls>,
+    /// How a node comes back whose data folder was wiped, put back or damaged.
+    #[serde(default)]
+    pub rejoin: Rejoin,
     /// Heartbeats and elections.
     #[serde(default)]
     pub timing: Timing,
@@ -57,6 +60,26 @@ pub struct Tls {
     pub cert_file: PathBuf,
     /// Its key, PEM.
     pub key_file: PathBuf,
+}
+
+/// How a node comes back whose data folder was wiped, put back or damaged; always as a learner first.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Rejoin {
+    /// By itself.
+    #[default]
+    Automatic,
+    /// When it is started with `--rejoin`.
+    Manual,
+}
+
+impl From<Rejoin> for cluster::Rejoin {
+    fn from(rejoin: Rejoin) -> Self {
+        match rejoin {
+            Rejoin::Automatic => Self::Automatic,
+            Rejoin::Manual => Self::Manual,
+        }
+    }
 }
 
 /// Heartbeats and elections, in milliseconds; equal on all nodes.

@@ -157,6 +157,7 @@ impl Server {
             cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
         settings.timing = config.timing.into();
         settings.retention = config.limits.into();
+        settings.rejoin = config.rejoin.into();
         let peer_key = root.derive(PEER_TLS);
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
         let cluster = Cluster::start(settings, listeners.peer, &peer_key, CancellationToken::new()).await?;
