@@ -39,11 +39,11 @@ const RESULT: &str = "result.json";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
     let progress = Progress::new();
     // Ending early drops the servers, which ends them.
     let outcome = tokio::select! {
-        outcome = run(&args, &progress) => outcome,
+        outcome = run(&mut args, &progress) => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     match outcome {
@@ -62,8 +62,12 @@ async fn main() -> ExitCode {
 }
 
 /// Measures every part that is wanted. One that fails is noted, and the others go on.
-async fn run(args: &Args, progress: &Progress) -> Result<Report> {
-    fs::create_dir_all(&args.folder).with_context(|| format!("cannot make `{}`", args.folder.display()))?;
+async fn run(args: &mut Args, progress: &Progress) -> Result<Report> {
+    let folder = &args.folder;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    // Traces name files by their true paths.
+    args.folder = fs::canonicalize(folder).with_context(|| format!("cannot find `{}`", folder.display()))?;
+    let args = &*args;
     let mut report = Report {
         date: chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string(),
         command: typed(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use cluster::{
-    Progress, Retention, Settings,
+    Progress, Retention, Settings, Timing,
     sim::{Disk, Loss, Network, Node, time},
 };
 use futures::future::BoxFuture;
@@ -37,6 +37,12 @@ use crate::{
 
 /// Short, so that followers that were away are sent snapshots.
 const RETENTION: Retention = Retention { snapshot_every: 80, kept_entries: 30 };
+/// Longer than a node's own, for a simulation spends most of its time on heartbeats.
+const TIMING: Timing = Timing {
+    heartbeat: Duration::from_millis(400),
+    election_min: Duration::from_millis(1_200),
+    election_max: Duration::from_millis(2_000),
+};
 /// Wait before a node that cannot announce itself tries again.
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(200);
 /// Most steps of one node at one time.
@@ -66,6 +72,7 @@ impl Member {
         let peers = all.iter().map(|id| (*id, format!("{id}:1"))).collect();
         let mut settings = Settings::new(id, peers, PathBuf::new());
         settings.retention = RETENTION;
+        settings.timing = TIMING;
         let disk = Disk::new(derive(seed, 100 + id.0));
         Self { id, disk, skew: Skew::default(), settings, around, running: Mutex::default() }
     }

@@ -37,7 +37,7 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(1_800);
 /// How often it is looked whether the world has come to rest.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long the world is under faults, in milliseconds.
-const UNDER_FAULTS: std::ops::RangeInclusive<u64> = 15_000..=45_000;
+const UNDER_FAULTS: std::ops::RangeInclusive<u64> = 10_000..=35_000;
 const CLIENTS: u64 = 3;
 /// An ordinary disk.
 const DISK: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(2));

@@ -194,7 +194,6 @@ impl Trace {
         kill(Pid::from_raw(self.strace.id().try_into()?), Signal::SIGINT)?;
         self.strace.wait()?;
         let trace = fs::read(&self.output)?;
-        fs::remove_file(&self.output)?;
         Ok(String::from_utf8_lossy(&trace).into_owned())
     }
 }

@@ -165,8 +165,8 @@ impl Network {
         Some(link.most * late)
     }
 
-    /// Sends a request, lets it be handled and brings the answer back. It is handled even when the caller has gone.
-    pub(super) async fn call<Q, A>(
+    /// Sends a request of the raft core, which may arrive twice.
+    async fn send<Q, A>(
         &self,
         from: &Inner,
         to: NodeId,
@@ -178,12 +178,8 @@ impl Network {
         Q: Clone + Send + 'static,
         A: Send + 'static,
     {
-        if from.is_dead() {
-            return Err(Failed::NotSent);
-        }
-        let network = self.clone();
         let sender = from.id;
-        if let Some(late) = self.repeats(sender, to) {
+        if let Some(late) = self.repeats(sender, to).filter(|_| !from.is_dead()) {
             let (network, request) = (self.clone(), request.clone());
             spawn(async move {
                 sleep(late).await;
@@ -192,6 +188,28 @@ impl Network {
                 }
             });
         }
+        self.call(from, to, patience, request, handle).await
+    }
+
+    /// Sends a request, lets it be handled and brings the answer back. It is handled even when the caller has gone, and
+    /// at most once: within one call a connection repeats nothing.
+    pub(super) async fn call<Q, A>(
+        &self,
+        from: &Inner,
+        to: NodeId,
+        patience: Duration,
+        request: Q,
+        handle: fn(Arc<Inner>, Q) -> BoxFuture<'static, Option<A>>,
+    ) -> Result<A, Failed>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
+        if from.is_dead() {
+            return Err(Failed::NotSent);
+        }
+        let network = self.clone();
+        let sender = from.id;
         let (answer, wait) = oneshot::channel();
         spawn(async move {
             let Fate::Arrives(delay) = network.fate(sender, to) else {
@@ -255,7 +273,7 @@ impl Client {
         let Some(node) = self.node.get() else {
             return Err(Unreachable::from_string("the node is starting").into());
         };
-        match self.network.call(node, self.target, patience, request, handle).await {
+        match self.network.send(node, self.target, patience, request, handle).await {
             Ok(answer) => Ok(answer),
             Err(Failed::NotSent) => Err(Unreachable::from_string("nobody listens").into()),
             Err(Failed::NoAnswer) => {
