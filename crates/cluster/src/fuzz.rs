@@ -6,20 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use api::v1;
-use prost::Message;
 use raft_log::codeq::{Decode as _, Encode as _};
 
 use crate::{
     batch::Batch,
-    machine::{Frame, SnapshotFolder},
+    machine::SnapshotFolder,
     raft::{Packed, Payload},
 };
-
-/// The conversions of the wire, which are seen by the peer service alone.
-#[expect(dead_code, reason = "what is written is of no use here")]
-#[path = "peer/wire.rs"]
-mod wire;
 
 /// The payload of a record of the log.
 ///
@@ -64,31 +57,12 @@ pub fn snapshot(bytes: &[u8]) {
 
 /// What a peer sends; the first byte chooses the message.
 pub fn peer(bytes: &[u8]) {
-    let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 10 {
-        0 => read(bytes, wire::read_append),
-        1 => read(bytes, wire::read_appended),
-        2 => read(bytes, wire::read_vote),
-        3 => read(bytes, wire::read_voted),
-        4 => read(bytes, wire::read_transfer),
-        5 => read(bytes, wire::read_transferred),
-        6 => read(bytes, wire::read_head),
-        7 => read(bytes, wire::read_frame),
-        8 => read(bytes, wire::read_answer),
-        _ => {
-            read(bytes, |message: v1::PeerSnapshotFrame| Frame::check(message.body.into(), &message.checksum))
-        }
-    }
-}
-
-fn read<M: Message + Default, T>(bytes: &[u8], convert: impl Fn(M) -> T) {
-    if let Ok(message) = M::decode(bytes) {
-        drop(convert(message));
-    }
+    crate::peer::fuzz::message(bytes);
 }
 
 #[cfg(test)]
 mod tests {
+    use api::v1;
     use bytes::Bytes;
     use fuzzing::{INPUTS, survives};
     use model::{
@@ -96,6 +70,7 @@ mod tests {
         command::{Command, PutIdentity, Stamped, Tick},
         time::Time,
     };
+    use prost::Message as _;
 
     use super::*;
     use crate::machine::Position;
@@ -160,8 +135,8 @@ mod tests {
         let frame = v1::PeerSnapshotFrame { body: vec![1, 2, 3].into(), checksum: vec![0; 32].into() };
         let part = v1::PeerSnapshotPart { part: Some(v1::peer_snapshot_part::Part::Frame(frame.clone())) };
         let seed = |kind: u8, bytes: Vec<u8>| [vec![kind], bytes].concat();
-        let mut seeds = vec![seed(0, append.encode_to_vec()), seed(9, frame.encode_to_vec())];
-        for kind in 1..9 {
+        let mut seeds = vec![seed(0, append.encode_to_vec()), seed(12, frame.encode_to_vec())];
+        for kind in 1..12 {
             seeds.push(seed(kind, vote.encode_to_vec()));
             seeds.push(seed(kind, part.encode_to_vec()));
         }

@@ -1,5 +1,7 @@
 //! The promises hold in many worlds, and a seed is a world.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     thread,

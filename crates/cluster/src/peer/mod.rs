@@ -1,6 +1,8 @@
 //! The peer port: how nodes of one cluster find, know and talk to each other.
 
 mod client;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod network;
 mod service;
 mod tls;

@@ -150,12 +150,12 @@ fn death(before: &State, version: &Version, command: &Command) -> Verdict {
     if matches!(command, Command::Revoke(_)) {
         return Ok(());
     }
-    let rotation = match command {
-        Command::Finish(finish) => match finish.job {
-            Job::Rotation(id) => before.rotations().get(&id),
-            Job::Grant(_) => None,
-        },
-        _ => None,
+    let rotation = if let Command::Finish(finish) = command
+        && let Job::Rotation(id) = finish.job
+    {
+        before.rotations().get(&id)
+    } else {
+        None
     };
     let excused = rotation.is_some_and(|rotation| {
         if rotation.stage == Stage::Rollback {
