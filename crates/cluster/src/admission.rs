@@ -29,8 +29,9 @@ use crate::{
 
 /// Wait between two rounds of asking.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// Longest time a peer may take to answer.
-const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time a peer may take to answer. One that is starting has its port open already and answers a little later:
+/// it is asked again, and must not hold up the answers of the others for long.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest time the leader may take over one change of the membership.
 const REJOIN_TIMEOUT: Duration = Duration::from_secs(15);
 
