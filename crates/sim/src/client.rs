@@ -45,16 +45,21 @@ pub(crate) struct Client {
 impl Client {
     /// Asks for this and that until faults end.
     pub(crate) async fn run(mut self, world: Arc<World>) {
+        let mut node = None;
         while !world.is_quiet() {
-            let pause = self.chance.millis(200..=2_500);
+            let pause = self.chance.millis(50..=1_500);
             time::sleep(pause).await;
-            let Some(node) = any_node(&world.members, &mut self.chance) else { continue };
-            if self.chance.permille(200) {
-                self.read(&node).await;
-            } else if self.chance.permille(200) {
+            // Most stay with the node they know: that is how one comes to ask a leader that has been replaced.
+            if self.chance.permille(300) || node.as_ref().is_none_or(Node::is_dead) {
+                node = any_node(&world.members, &mut self.chance);
+            }
+            let Some(node) = &node else { continue };
+            if self.chance.permille(350) {
+                self.read(node).await;
+            } else if self.chance.permille(100) {
                 log_in(&world, &node.local());
             } else if let Some(command) = self.choose(&node.local()) {
-                self.ask(&node, command).await;
+                self.ask(node, command).await;
             }
         }
     }

@@ -13,6 +13,9 @@ use crate::{
     world::World,
 };
 
+/// How long the moment for a fault is waited for.
+const WATCHED: Duration = Duration::from_secs(5);
+
 /// Makes faults until the world becomes quiet.
 pub(crate) async fn run(world: Arc<World>, mut chance: Chance) {
     loop {
@@ -24,11 +27,13 @@ pub(crate) async fn run(world: Arc<World>, mut chance: Chance) {
         match chance.number(0..=99) {
             0..=13 => crash_one(&world, &mut chance, Loss::Nothing),
             14..=27 => crash_one(&world, &mut chance, Loss::Unflushed),
-            28..=30 => crash_all(&world, &mut chance),
-            31..=38 => cut_one_way(&world, &mut chance),
-            39..=46 => isolate(&world, &mut chance),
-            47..=50 => split(&world, &mut chance),
-            51..=58 => worsen(&world, &mut chance),
+            28..=29 => crash_all(&world, &mut chance),
+            30..=34 => crash_all_after_an_answer(&world, &mut chance).await,
+            35..=38 => crash_after_a_vote(&world, &mut chance).await,
+            39..=42 => cut_one_way(&world, &mut chance),
+            43..=48 => isolate(&world, &mut chance),
+            49..=51 => split(&world, &mut chance),
+            52..=58 => worsen(&world, &mut chance),
             59..=66 => jump(&world, &mut chance),
             67..=71 => slow_disk(&world, &mut chance),
             72..=83 => upset_target(&world, &mut chance),
@@ -53,6 +58,47 @@ fn crash_all(world: &Arc<World>, chance: &mut Chance) {
         world.members[place].crash(Loss::Unflushed);
         start_later(world, place, chance.millis(100..=5_000));
     }
+}
+
+/// The power of all nodes fails just when a client was told that its write is done.
+async fn crash_all_after_an_answer(world: &Arc<World>, chance: &mut Chance) {
+    let before = world.checker.freshness();
+    if wait_until(world, || world.checker.freshness() > before).await {
+        world.count("power-loss-after-an-answer");
+        crash_all(world, chance);
+    }
+}
+
+/// The power of a node fails just when it has come to another term, which it may have voted in; it is soon back.
+async fn crash_after_a_vote(world: &Arc<World>, chance: &mut Chance) {
+    if let Some(leader) = leader(world).filter(|_| chance.permille(700)) {
+        let place = world.members.iter().position(|member| member.id == leader.id());
+        place.into_iter().for_each(|place| fail(world, chance, place, 2_000..=4_000));
+    }
+    let term = |place: usize| world.members[place].node().map(|node| node.progress().term);
+    let terms: Vec<_> = (0..world.members.len()).map(term).collect();
+    let voted = || (0..terms.len()).find(|place| terms[*place].is_some() && term(*place) > terms[*place]);
+    if wait_until(world, || voted().is_some()).await
+        && let Some(place) = voted()
+    {
+        world.count("power-loss-after-a-vote");
+        fail(world, chance, place, 1..=100);
+    }
+}
+
+fn fail(world: &Arc<World>, chance: &mut Chance, place: usize, away_ms: std::ops::RangeInclusive<u64>) {
+    world.members[place].crash(Loss::Unflushed);
+    start_later(world, place, chance.millis(away_ms));
+}
+
+/// Looks whenever something was acknowledged or a term has begun, for a few seconds.
+async fn wait_until(world: &World, holds: impl Fn() -> bool + Sync) -> bool {
+    let looking = async {
+        while !holds() {
+            world.checker.moment().await;
+        }
+    };
+    time::within(WATCHED, looking).await.is_some()
 }
 
 fn start_later(world: &Arc<World>, place: usize, pause: Duration) {

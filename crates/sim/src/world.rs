@@ -79,7 +79,7 @@ pub(crate) struct World {
     pub(crate) target: Target,
     pub(crate) trace: Trace,
     pub(crate) away: Vec<Arc<AtomicBool>>,
-    checker: Checker,
+    pub(crate) checker: Checker,
     quiet: AtomicBool,
     over: AtomicBool,
     faults: Mutex<BTreeMap<&'static str, u64>>,

@@ -18,7 +18,9 @@ fn every_promise_holds_in_every_world() {
         let work = || {
             let seeds = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
             let reports = seeds.take_while(|seed| *seed < SEEDS).map(|seed| sim::run(seed, false));
-            reports.filter_map(|report| report.violation.is_some().then(|| told(&report))).collect::<Vec<_>>()
+            reports
+                .filter_map(|report| report.violation.as_ref().map(|violation| told(&report, violation)))
+                .collect::<Vec<_>>()
         };
         let runs: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
@@ -46,8 +48,7 @@ fn every_promise_has_a_name_of_its_own() {
     assert!(names.len() >= 16);
 }
 
-fn told(report: &sim::Report) -> String {
-    let violation = report.violation.as_ref().unwrap();
+fn told(report: &sim::Report, violation: &sim::Violation) -> String {
     format!(
         "seed {}: `{}` is broken: {}\n{}\nreplay: cargo xtask sim --seeds 1 --from {} --trace",
         report.seed,

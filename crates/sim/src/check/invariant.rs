@@ -54,6 +54,8 @@ invariants! {
     OneAttempt = "one-attempt";
     /// Every attempt has a higher fence than all before it.
     FencesGrow = "fences-grow";
+    /// An outcome is taken under the fence of the attempt in flight, or of one that was called off, and no other.
+    StaleOutcomesRefused = "stale-outcomes-are-refused";
     /// A credential has at most one rotation under way.
     OneRotation = "one-rotation";
     /// A due instant starts at most one rotation.

@@ -21,6 +21,7 @@ use model::{
     table::Digest,
     time::Time,
 };
+use tokio::sync::Notify;
 
 pub use invariant::Invariant;
 
@@ -45,6 +46,8 @@ pub(crate) struct Checker(Arc<Shared>);
 struct Shared {
     book: Mutex<Book>,
     trace: Trace,
+    /// Says that a write was acknowledged, or that a node stands otherwise.
+    moment: Notify,
 }
 
 /// What a node was last seen to do.
@@ -85,7 +88,7 @@ struct Book {
 
 impl Checker {
     pub(crate) fn new(trace: Trace) -> Self {
-        Self(Arc::new(Shared { book: Mutex::default(), trace }))
+        Self(Arc::new(Shared { book: Mutex::default(), trace, moment: Notify::new() }))
     }
 
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
@@ -130,6 +133,12 @@ impl Checker {
             book.acks.push((actor.to_owned(), sequence));
             Ok(())
         });
+        self.0.moment.notify_one();
+    }
+
+    /// Waits until a write is acknowledged or a node stands otherwise. For one who waits.
+    pub(crate) async fn moment(&self) {
+        self.0.moment.notified().await;
     }
 
     /// A client was told that its write was not proposed.
@@ -202,6 +211,7 @@ impl Observer for Shared {
     fn stands(&self, node: NodeId, standing: Standing) {
         self.trace.line(format_args!("{node} term {} leads {}", standing.term, standing.leads));
         self.judge(|book| raft::stands(book, node, standing));
+        self.moment.notify_one();
     }
 
     fn stopped(&self, node: NodeId, reason: &str) {

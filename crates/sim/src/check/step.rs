@@ -31,6 +31,17 @@ pub(super) fn check(
     revisions(before, after)?;
     cursors(before, after)?;
     attempts(before, after)?;
+    if let Command::Finish(finish) = &stamped.command {
+        let fits = fences(before, finish.job).contains(&Some(finish.fence));
+        holds(fits, Invariant::StaleOutcomesRefused, || {
+            format!(
+                "{} of {} was taken in place of {:?}",
+                finish.fence,
+                finish.job,
+                fences(before, finish.job)
+            )
+        })?;
+    }
     rotations(book, before, after)?;
     versions(book, before, after, &stamped.command)?;
     grants(before, after)?;
@@ -89,6 +100,16 @@ fn attempt(state: &State, job: Job) -> Option<&Attempt> {
         Job::Rotation(id) => state.rotations().get(&id)?.attempt.as_ref(),
         Job::Grant(id) => state.grants().get(&id)?.attempt.as_ref(),
     }
+}
+
+/// The attempt in flight, and the one that was called off.
+fn fences(state: &State, job: Job) -> [Option<u64>; 2] {
+    let in_flight = attempt(state, job).map(|attempt| attempt.fence);
+    let called_off = match job {
+        Job::Rotation(id) => state.rotations().get(&id).and_then(|row| row.retry.called_off),
+        Job::Grant(id) => state.grants().get(&id).and_then(|row| row.retry.called_off),
+    };
+    [in_flight, called_off]
 }
 
 fn rotations(book: &mut Book, before: &State, after: &State) -> Verdict {
