@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Err(error) => return exit::from_clap(&error),
     };
     output::install_log(cli.log_filter().as_deref());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::complain(&format!("error: the runtime cannot start: {error}"));
@@ -50,4 +50,15 @@ fn main() -> ExitCode {
     // Nothing that is still in flight matters once the command has ended.
     runtime.shutdown_background();
     code
+}
+
+/// Half of the cores: the log, the state and sled are written by threads of their own, and a server that wakes one
+/// thread instead of several for each message spends less on each. `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        builder.worker_threads((cores / 2).max(1));
+    }
+    builder.enable_all().build()
 }

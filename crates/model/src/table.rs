@@ -1,7 +1,7 @@
 //! `Table<K, V>`: an ordered map that shares structure between clones, keeps a digest of its content and
 //! remembers what was touched. Persistence, snapshots and the cross-replica digest are built on it once.
 
-use std::{fmt, mem};
+use std::{fmt, mem, sync::Arc};
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -104,7 +104,8 @@ struct Held<V> {
 /// An ordered table of rows.
 #[derive(Clone)]
 pub struct Table<V: Row> {
-    rows: OrdMap<V::Key, Held<V>>,
+    /// Shared: a write copies the nodes above a row that another clone still has, but never the rows beside it.
+    rows: OrdMap<V::Key, Arc<Held<V>>>,
     digest: Digest,
     touched: Vec<Record>,
 }
@@ -185,7 +186,7 @@ impl<V: Row> Table<V> {
         let held = self.rows.remove(key)?;
         self.digest.subtract(held.digest);
         self.touched.push(Record { table: V::TAG, key: encode(key), value: None });
-        Some(held.value)
+        Some(Arc::unwrap_or_clone(held).value)
     }
 
     /// Takes what was written or removed since the last call, in order.
@@ -228,7 +229,7 @@ impl<V: Row> Table<V> {
     fn hold(&mut self, key: V::Key, value: V, key_bytes: &[u8], value_bytes: &[u8]) {
         let digest = Digest::of_row(V::TAG, key_bytes, value_bytes);
         self.digest.add(digest);
-        if let Some(old) = self.rows.insert(key, Held { value, digest }) {
+        if let Some(old) = self.rows.insert(key, Arc::new(Held { value, digest })) {
             self.digest.subtract(old.digest);
         }
     }
