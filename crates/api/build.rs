@@ -1,13 +1,14 @@
 //! Generates the wire types and services from `proto/`, without protoc.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 /// Messages that carry a secret: their `Debug` is written by hand and leaves it out.
 const SECRET: [&str; 6] =
     ["Target", "Store", "Credential", "IssueTokenResponse", "RevealGrantResponse", "GetSecretResponse"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked for when it runs: built in one copy of the workspace, it may be run for another.
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let files = ["revolve/v1/admin.proto", "revolve/v1/feed.proto", "revolve/v1/peer.proto"];
     let descriptors = protox::compile(files, [&root])?;

@@ -3,7 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{State, name::NodeId};
+use model::{
+    State,
+    name::NodeId,
+    planted::{Bug, is_planted},
+};
 use openraft::ReadPolicy;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -117,6 +121,7 @@ impl Confirmer {
         loop {
             let leader = progress.borrow_and_update().leader;
             let confirmed = match leader {
+                Some(leader) if leader == self.node && is_planted(Bug::StaleRead) => Some(0),
                 Some(leader) if leader == self.node => {
                     let read = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
                     read.ok().map(|(read, _)| read.log_id().index)

@@ -111,23 +111,40 @@ pub struct Retry {
     /// Why the last attempt failed.
     pub last: Option<Failure>,
     /// An attempt that was called off and may still be at work; `not_before` is its deadline, and a `Finish` of it
-    /// ends the wait.
+    /// that leaves no doubt ends the wait.
     pub called_off: Option<u64>,
+    /// Until then, what an attempt with an outcome in doubt has asked for may still take effect; nothing that goes in
+    /// another direction is begun before.
+    pub settled_by: Time,
 }
 
 impl Retry {
-    /// A new start that waits for `attempt`, if it was called off while it changed something.
-    pub(crate) fn after_calling_off(attempt: Option<Attempt>) -> Self {
-        attempt.filter(|attempt| attempt.step.is_lasting()).map_or_else(Self::default, |attempt| Self {
-            not_before: attempt.deadline,
-            called_off: Some(attempt.fence),
-            ..Self::default()
-        })
+    /// A new start in another direction. It waits for `attempt`, if it was called off while it changed something, and
+    /// for what earlier ones may still change.
+    pub(crate) fn after_calling_off(&self, attempt: Option<Attempt>) -> Self {
+        let (until, called_off) = match attempt.filter(|attempt| attempt.step.is_lasting()) {
+            Some(attempt) => (attempt.deadline, Some(attempt.fence)),
+            None if self.called_off.is_some() => (self.not_before, self.called_off),
+            None => (self.settled_by, None),
+        };
+        Self { not_before: until.max(self.settled_by), called_off, ..self.anew() }
+    }
+
+    /// A new start.
+    pub(crate) fn anew(&self) -> Self {
+        Self { settled_by: self.settled_by, ..Self::default() }
+    }
+
+    /// After `attempt` has ended like this: what it has asked for in doubt may take effect until its deadline.
+    pub(crate) fn doubting(mut self, attempt: Option<&Attempt>, outcome: &StepOutcome) -> Self {
+        let in_doubt = attempt.filter(|attempt| attempt.step.is_lasting() && outcome.is_in_doubt());
+        self.settled_by = in_doubt.map_or(self.settled_by, |attempt| self.settled_by.max(attempt.deadline));
+        self
     }
 
     /// A new start that waits for `after`.
-    pub(crate) fn anew(now: Time, after: Span) -> Self {
-        Self { not_before: now.plus(after.min(caps::RETRY_MAX)), ..Self::default() }
+    pub(crate) fn waiting(&self, now: Time, after: Span) -> Self {
+        Self { not_before: now.plus(after.min(caps::RETRY_MAX)), ..self.anew() }
     }
 
     /// One more attempt has failed.
@@ -231,6 +248,18 @@ pub enum StepOutcome {
         /// How long to wait before it is retired again.
         retry_after: Span,
     },
+}
+
+impl StepOutcome {
+    /// Whether the step may take effect even after this was said of it.
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Unknown { .. } => true,
+            Self::Failed { failure, .. } => matches!(failure.class, FailureClass::Unreachable),
+            Self::Prepared { .. } | Self::Done { .. } | Self::Probed(_) | Self::StillLive { .. } => false,
+        }
+    }
 }
 
 /// What a probe saw of each version.

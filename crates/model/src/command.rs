@@ -24,10 +24,16 @@ pub struct Stamped {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A newer build wrote it; skipping it would make replicas differ.
-    #[error("command encoding version {0} is not known to this build")]
+    #[error(
+        "the log holds a command in encoding {0}, which is not known to this build: a newer one wrote it; upgrade this \
+         node and start it again"
+    )]
     UnknownVersion(u8),
     /// A newer build wrote it; skipping it would make replicas differ.
-    #[error("command number {0} is not known to this build")]
+    #[error(
+        "the log holds command {0}, which is not known to this build: a newer one wrote it; upgrade this node and start \
+         it again"
+    )]
     UnknownCommand(u16),
     /// The bytes are damaged.
     #[error("command bytes do not decode")]

@@ -18,6 +18,8 @@ pub mod identity;
 pub mod name;
 pub mod node;
 pub mod outcome;
+#[doc(hidden)]
+pub mod planted;
 pub mod refusal;
 pub mod rotation;
 pub mod schedule;
@@ -35,5 +37,6 @@ mod state;
 mod view;
 mod work;
 
+pub use index::Reviewed;
 pub use state::{DataKey, Meta, State};
 pub use work::Work;

@@ -5,8 +5,8 @@ use imbl::OrdSet;
 use crate::{
     State,
     attempt::{Attempt, Job, Retry, Step},
-    index::Index,
-    name::NodeId,
+    index::{Index, Reviewed},
+    name::{NodeId, ScheduleName},
     node,
     rotation::Stage,
     state::Timer,
@@ -83,6 +83,19 @@ impl State {
         self.timers.get_min().map(|(at, _)| *at)
     }
 
+    /// The schedules whose rotation should have begun before `now`, the longest overdue first.
+    pub fn overdue_schedules(&self, now: Time) -> impl Iterator<Item = &ScheduleName> {
+        self.timers.iter().take_while(move |(at, _)| *at < now).filter_map(|(_, timer)| match timer {
+            Timer::Schedule(name) => Some(name),
+            Timer::Job(_) | Timer::Event(_) => None,
+        })
+    }
+
+    /// What had to be looked at again by `now`, the longest overdue first.
+    pub fn reviews_due(&self, now: Time) -> impl Iterator<Item = &Reviewed> {
+        self.index.reviews_due(now)
+    }
+
     pub(crate) fn need(&self, job: Job) -> Option<Need<'_>> {
         match job {
             Job::Rotation(id) => {
@@ -115,6 +128,7 @@ impl State {
     pub(crate) fn derive(&mut self) {
         self.facts = self.meta.get(&0).cloned().unwrap_or_default();
         self.index = Index::default();
+        self.identities.values().for_each(|row| self.index.add_identity(row));
         self.credentials.values().for_each(|row| self.index.add_credential(row));
         self.schedules.values().for_each(|row| self.index.add_schedule(row));
         let ended = self.rotations.values().filter(|row| row.stage.is_terminal());

@@ -91,14 +91,14 @@ fn fail(world: &Arc<World>, chance: &mut Chance, place: usize, away_ms: std::ops
     start_later(world, place, chance.millis(away_ms));
 }
 
-/// Looks whenever something was acknowledged or a term has begun, for a few seconds.
+/// Looks whenever something was acknowledged or a term has begun, for a few seconds and not after faults have ended.
 async fn wait_until(world: &World, holds: impl Fn() -> bool + Sync) -> bool {
     let looking = async {
-        while !holds() {
+        while !holds() && !world.is_quiet() {
             world.checker.moment().await;
         }
     };
-    time::within(WATCHED, looking).await.is_some()
+    time::within(WATCHED, looking).await.is_some() && !world.is_quiet()
 }
 
 fn start_later(world: &Arc<World>, place: usize, pause: Duration) {

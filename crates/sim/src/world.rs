@@ -254,8 +254,9 @@ async fn settle(world: &World, operator: &mut Client, chance: &mut Chance) -> Op
         let state = world.checker.reference();
         let decisions = decisions(&state);
         if let Some(command) = decisions.into_iter().next() {
-            if let Some(node) = any_node(&world.members, chance) {
-                operator.ask(&node, command).await;
+            match any_node(&world.members, chance) {
+                Some(node) => drop(operator.ask(&node, command).await),
+                None => time::sleep(LOOK_EVERY).await,
             }
             continue;
         }

@@ -21,7 +21,7 @@ const MOTO: Venv = Venv {
 /// Runs the tests. Whatever happens, the last line says how many ran.
 pub fn run(args: &[String]) -> ExitCode {
     let mut tally = Tally::default();
-    let outcome = prepare().and_then(|surroundings| run_tests(&surroundings, args, &mut tally));
+    let outcome = prepare().and_then(|surroundings| run_all(&surroundings, args, &mut tally));
     let passed = match &outcome {
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -59,6 +59,21 @@ fn prepare() -> Result<Surroundings> {
         ("REVOLVE_BIN", revolve),
         ("REVOLVE_TEST_VOLATILE", layer),
     ]))
+}
+
+/// What shows that the tests catch bugs: built apart, for the feature must not reach an ordinary build.
+const PLANTED: &str =
+    "--package sim --package cluster --features sim/planted --test planted --lib --test cluster is_caught";
+
+/// Runs the tests asked for, and after those of the whole workspace the ones with planted bugs.
+fn run_all(surroundings: &Surroundings, args: &[String], tally: &mut Tally) -> Result<ExitStatus> {
+    if !args.is_empty() {
+        return run_tests(surroundings, args, tally);
+    }
+    let status = run_tests(surroundings, &["--workspace".to_owned()], tally)?;
+    let planted =
+        run_tests(surroundings, &PLANTED.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>(), tally)?;
+    Ok(if status.success() { planted } else { status })
 }
 
 /// Runs `cargo test`, copying its output to ours line by line while counting.

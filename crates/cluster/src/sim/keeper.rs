@@ -42,7 +42,7 @@ impl Keeper for MemoryKeeper {
     type Config = SimTypes;
     type Snapshot = MemorySnapshot;
 
-    async fn write(&self, records: Vec<Record>, position: Position) -> io::Result<()> {
+    async fn write(&self, records: Vec<Record>, position: Position, _state: Arc<State>) -> io::Result<()> {
         self.tell(&position, false);
         let mut kept = lock(&self.kept);
         kept.write(records, position);

@@ -12,6 +12,7 @@ use model::{
     command::{Command, Stamped},
     name::NodeId,
     outcome::Outcome,
+    planted::{Bug, is_planted},
     time::Time,
 };
 use openraft::Instant as _;
@@ -373,6 +374,9 @@ impl Inner {
     /// Confirms that this node leads, and gives the index a read must wait for.
     async fn confirm(&self) -> Option<u64> {
         let raft = self.raft().filter(|_| !self.is_dead())?;
+        if is_planted(Bug::StaleRead) {
+            return Some(0);
+        }
         let read = within(TIMEOUT, raft.get_read_log_id(ReadPolicy::ReadIndex)).await?;
         read.ok().map(|(read, _)| read.log_id().index)
     }

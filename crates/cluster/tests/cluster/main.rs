@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod diverged;
 mod kill;
 mod nodes;
+#[cfg(feature = "planted")]
+mod planted;
 mod repair;
 mod three_nodes;

@@ -41,6 +41,10 @@ impl State {
         if command.review_by <= self.now() {
             return refuse(Code::ReviewDateRequired, "`reviewBy` is missing or lies in the past");
         }
+        if let Some(old) = self.identities.get(&command.name) {
+            self.index.remove_identity(old);
+        }
+        self.index.add_identity(&identity);
         Ok(put(&mut self.identities, command.name.clone(), identity))
     }
 
@@ -52,7 +56,9 @@ impl State {
                 format!("identity `{}` has the credential `{}`", command.name, user.name),
             );
         }
-        self.identities.remove(&command.name);
+        if let Some(row) = self.identities.remove(&command.name) {
+            self.index.remove_identity(&row);
+        }
         Ok(Applied::Changed)
     }
 

@@ -9,6 +9,7 @@ use crate::{
     event::{About, Event, EventKind, ReasonCode},
     name::{CredentialName, RevocationId, TargetName},
     outcome::{Applied, Outcome},
+    planted::{Bug, is_planted},
     refusal::{Code, Refusal},
     state::Timer,
     time::Span,
@@ -27,7 +28,7 @@ impl State {
         ack_within: Span,
     ) -> Option<u64> {
         let target = self.target_of(&about)?.clone();
-        self.facts.revision += 1;
+        self.facts.revision += if is_planted(Bug::RevisionSkipped) { 2 } else { 1 };
         let revision = self.facts.revision;
         let now = self.now();
         let deadline = now.plus(ack_within);
@@ -208,6 +209,9 @@ impl State {
                 Receipt::Enforced => {
                     consumer.enforced.cover(first, last);
                     consumer.failed.retain(|revision, _| !(first..=last).contains(revision));
+                }
+                Receipt::Failed { .. } if is_planted(Bug::CursorBack) => {
+                    consumer.enforced = Receipts::default();
                 }
                 Receipt::Failed { detail } => {
                     let owed = self.events.range(first..=last).map(|(_, event)| event);

@@ -166,7 +166,7 @@ impl State {
         let event = if grant.stage == GrantStage::Requested { GrantEvent::Lapsed } else { GrantEvent::Over };
         let Ok(stage) = transition(grant.stage, event) else { return };
         let mut grant = Grant { stage, ..grant };
-        grant.retry = Retry::after_calling_off(grant.attempt.take());
+        grant.retry = grant.retry.after_calling_off(grant.attempt.take());
         if event == GrantEvent::Over {
             grant.ended = Some((GrantEnd::Expired, self.now()));
         }
@@ -197,8 +197,8 @@ impl State {
         };
         let stage = grant.stage;
         self.move_grant(&mut grant, event)?;
-        grant.attempt = None;
-        grant.retry = self.grant_retry(&grant, stage, outcome);
+        let attempt = grant.attempt.take();
+        grant.retry = self.grant_retry(&grant, stage, outcome).doubting(attempt.as_ref(), outcome);
         if let StepOutcome::Prepared { username, sealed } = outcome {
             grant.username = Some(username.clone());
             grant.sealed = Some(sealed.clone());
@@ -234,20 +234,18 @@ impl State {
             StepOutcome::Failed { failure, retry_after } if grant.stage == before => {
                 old.failed(&bearable(failure), now, *retry_after)
             }
-            StepOutcome::Failed { failure, .. } => {
-                Retry { last: Some(bearable(failure)), ..Retry::default() }
-            }
+            StepOutcome::Failed { failure, .. } => Retry { last: Some(bearable(failure)), ..old.anew() },
             StepOutcome::StillLive { retry_after, .. } => old.undecided(now, *retry_after),
             StepOutcome::Unknown { .. } if grant.stage != before => old.undecided(now, Span(0)),
             StepOutcome::Unknown { .. } => old.undecided(now, old.lost_wait()),
             StepOutcome::Probed(probed) => match probed.candidate {
-                Liveness::Live => Retry::default(),
+                Liveness::Live => old.anew(),
                 Liveness::Unknown => old.undecided(now, probed.retry_after),
                 Liveness::Refused | Liveness::Absent => {
                     Retry { not_before: now.plus(old.lost_wait()), ..old.clone() }
                 }
             },
-            StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => Retry::default(),
+            StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => old.anew(),
         }
     }
 
@@ -256,7 +254,7 @@ impl State {
             return refuse(Code::WrongStage, format!("{} is ending already", grant.id));
         }
         self.move_grant(&mut grant, GrantEvent::Over)?;
-        grant.retry = Retry::after_calling_off(grant.attempt.take());
+        grant.retry = grant.retry.after_calling_off(grant.attempt.take());
         grant.ended = Some((end, self.now()));
         self.write_grant(grant);
         Ok(Applied::Changed)

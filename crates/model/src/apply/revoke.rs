@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::{
     State,
-    attempt::{Retry, Step},
+    attempt::Step,
     caps,
     command::{LiftRevocation, Revoke},
     credential::{Credential, Version, VersionState},
     event::{About, EventKind, ReasonCode, Revocation, Subject},
     name::{CredentialName, RevocationId, RotationId},
     outcome::{Applied, Outcome},
+    planted::{Bug, is_planted},
     refusal::{Code, Refusal},
     rotation::{Cause, Event, Order, Stage, transition},
     schedule::RotationPolicy,
@@ -134,6 +135,7 @@ impl State {
         let survives = self.versions_of(credential).any(|version| version.state.is_live());
         let order = if code.asks_for_repair() || survives { Order::RevokeFirst } else { Order::RevokeOnly };
         match row.rotation {
+            Some(_) if is_planted(Bug::RevokedPromoted) => {}
             Some(id) => self.reorder(id, order, numbers),
             None => {
                 let policy = self.policy_of(credential);
@@ -175,7 +177,7 @@ impl State {
         rotation.order = order;
         let Ok((stage, passed)) = transition(rotation.stage, Event::Reordered, order, passed) else { return };
         self.note(&mut rotation, "turned around by a revocation".to_owned());
-        rotation.retry = Retry::after_calling_off(called_off);
+        rotation.retry = rotation.retry.after_calling_off(called_off);
         rotation.refuted = 0;
         rotation.drain_until = None;
         rotation.passed = passed;
@@ -210,7 +212,7 @@ impl State {
         };
         self.note(&mut rotation, "nothing is to follow, by a further revocation".to_owned());
         if stage != rotation.stage {
-            rotation.retry = Retry::after_calling_off(rotation.attempt.take());
+            rotation.retry = rotation.retry.after_calling_off(rotation.attempt.take());
         }
         (rotation.order, rotation.passed) = (order, passed);
         self.enter(rotation, stage);

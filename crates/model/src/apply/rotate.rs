@@ -76,7 +76,7 @@ impl State {
                 format!("that cannot happen while {id} is in `{}`", stage.as_str()),
             );
         };
-        rotation.attempt = None;
+        let attempt = rotation.attempt.take();
         self.remember(&mut rotation, outcome);
         match outcome {
             StepOutcome::Prepared { username, sealed } => self.add_candidate(&mut rotation, username, sealed),
@@ -86,7 +86,7 @@ impl State {
             | StepOutcome::Probed(_)
             | StepOutcome::StillLive { .. } => {}
         }
-        rotation.retry = self.retry_after(&rotation, outcome, next);
+        rotation.retry = self.retry_after(&rotation, outcome, next).doubting(attempt.as_ref(), outcome);
         if matches!(outcome, StepOutcome::StillLive { .. }) {
             rotation.refuted = rotation.refuted.saturating_add(1);
         }
@@ -290,19 +290,19 @@ impl State {
         let (old, now) = (&rotation.retry, self.now());
         match outcome {
             StepOutcome::Failed { failure, retry_after } => old.failed(&bearable(failure), now, *retry_after),
-            StepOutcome::StillLive { retry_after, .. } => Retry::anew(now, *retry_after),
+            StepOutcome::StillLive { retry_after, .. } => old.waiting(now, *retry_after),
             StepOutcome::Unknown { .. } if next == Stage::Uncertain && next != rotation.stage => {
                 old.undecided(now, Span(0))
             }
             StepOutcome::Unknown { .. } => old.undecided(now, old.lost_wait()),
             StepOutcome::Probed(probed) => match probed.candidate {
-                Liveness::Live => Retry::default(),
+                Liveness::Live => old.anew(),
                 Liveness::Unknown => old.undecided(now, probed.retry_after),
                 Liveness::Refused | Liveness::Absent => {
                     Retry { not_before: now.plus(old.lost_wait()), ..old.clone() }
                 }
             },
-            StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => Retry::default(),
+            StepOutcome::Prepared { .. } | StepOutcome::Done { .. } => old.anew(),
         }
     }
 
@@ -351,7 +351,8 @@ impl State {
         };
         self.note(&mut rotation, note.clone());
         rotation.passed = passed;
-        rotation.retry = Retry::default();
+        let back = event == Event::AbortRequested;
+        rotation.retry = if back { rotation.retry.after_calling_off(None) } else { rotation.retry.anew() };
         self.enter(rotation, next);
         self.record_effect(before, "rotation.drain", format!("rotation/{id}"), note);
     }
@@ -384,7 +385,7 @@ impl State {
             let message = format!("{} is in `{}` and cannot go back", command.id, rotation.stage.as_str());
             return refuse(Code::PastAbort, message);
         };
-        rotation.retry = Retry::after_calling_off(rotation.attempt.take());
+        rotation.retry = rotation.retry.after_calling_off(rotation.attempt.take());
         rotation.passed = passed;
         self.note(&mut rotation, format!("abort asked for: {}", command.reason));
         self.enter(rotation, next);
@@ -399,7 +400,7 @@ impl State {
             let message = format!("{} is in `{}`, not quarantined", command.id, rotation.stage.as_str());
             return refuse(Code::NotQuarantined, message);
         };
-        rotation.retry = Retry::default();
+        rotation.retry = rotation.retry.anew();
         rotation.refuted = 0;
         rotation.passed = passed;
         self.note(&mut rotation, "asked to go on".to_owned());

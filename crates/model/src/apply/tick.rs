@@ -1,6 +1,13 @@
 //! Time passes: everything that has fallen due happens, in the order of its instants.
 
-use crate::{State, attempt::Job, outcome::Applied, state::Timer, time::Time};
+use crate::{
+    State,
+    attempt::Job,
+    outcome::Applied,
+    planted::{Bug, is_planted},
+    state::Timer,
+    time::Time,
+};
 
 impl State {
     /// Lets every timer go off that is due. Each one moves or ends as it goes off, so this comes to an end.
@@ -19,6 +26,7 @@ impl State {
 
     fn wake(&mut self, job: Job, now: Time) {
         if let Job::Grant(id) = job
+            && !is_planted(Bug::GrantOutlives)
             && self.grants.get(&id).is_some_and(|grant| grant.ends_by_itself().is_some_and(|end| end <= now))
         {
             return self.expire_grant(id);

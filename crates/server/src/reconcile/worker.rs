@@ -13,6 +13,7 @@ use model::{
     caps,
     command::{Begin, Command, Finish},
     outcome::{Applied, Outcome},
+    planted::{Bug, is_planted},
     time::{Span, Time},
 };
 use tokio::sync::{Notify, Semaphore};
@@ -109,6 +110,9 @@ impl Worker {
 /// then never passes while something is still being done.
 async fn perform(context: &Context, work: &Work) {
     let allowed = context.runtime.uptime() + clock::duration(work.timeout);
+    if is_planted(Bug::EffectBeforeIntent) {
+        drop(act(context, work, 0, allowed).await);
+    }
     if let Some(fence) = begin(context, work).await {
         let deadline = context.runtime.now().plus(work.timeout).plus(caps::ATTEMPT_GRACE);
         let outcome = act(context, work, fence, allowed).await;

@@ -44,7 +44,7 @@ pub(super) fn check(
     }
     rotations(book, before, after)?;
     versions(book, before, after, &stamped.command)?;
-    grants(before, after)?;
+    grants(before, after, &stamped.command)?;
     let due = after.next_due().filter(|due| *due <= after.now());
     let ticked = matches!(stamped.command, Command::Tick(_));
     holds(!ticked || due.is_none(), Invariant::TicksLeaveNothing, || format!("{due:?} is due still"))
@@ -191,10 +191,12 @@ fn death(before: &State, version: &Version, command: &Command) -> Verdict {
     })
 }
 
-fn grants(before: &State, after: &State) -> Verdict {
+fn grants(before: &State, after: &State, command: &Command) -> Verdict {
     for (id, new) in after.grants().iter() {
         let over = new.expires.is_some_and(|end| end <= after.now());
-        let lives = over && new.is_live(after.now());
+        // Between its end and the tick that says so it permits nothing, which is asked of the row itself.
+        let ticked = matches!(command, Command::Tick(_)) && new.stage <= GrantStage::Active;
+        let lives = over && (ticked || new.is_live(after.now()));
         let old = before.grants().get(id);
         let back = old.is_some_and(|old| old.ended.is_some()) && new.stage <= GrantStage::Active;
         let changed = old.is_some_and(|old| old.stage.is_terminal() && old != new);

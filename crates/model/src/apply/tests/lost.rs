@@ -151,6 +151,8 @@ fn a_doubt_can_be_taken_back() {
     let (mut machine, id, fence) = installing();
     machine.finish(Job::Rotation(id), fence, unknown());
     machine.ok(AbortRotation { id, reason: "enough".into() });
+    machine.refused(Code::NotYet, begin(Job::Rotation(id), Step::Rollback));
+    machine.wait_out(id);
     assert_eq!(machine.run(id), [Step::Rollback]);
     assert_eq!((machine.stage(id), machine.credential().current), (Stage::Aborted, Some(1)));
 }

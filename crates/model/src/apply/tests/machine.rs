@@ -141,6 +141,11 @@ impl Machine {
         assert!(self.now >= at);
     }
 
+    /// Waits until the next step of `id` may be begun.
+    pub(super) fn wait_out(&mut self, id: RotationId) {
+        self.wait_until(self.rotation(id).retry.not_before.max(self.now));
+    }
+
     pub(super) fn tick(&mut self) {
         self.ok_by("system", Tick {});
     }

@@ -118,6 +118,7 @@ fn in_every_stage_a_revocation_of_everything_turns_the_rotation_around() {
                 if all[done].is_lasting() {
                     machine.refused(Code::NotYet, begin(Job::Rotation(id), Step::Retire));
                     machine.ok_by("node-1", late);
+                    machine.wait_out(id);
                 } else {
                     machine.refused(Code::StaleAttempt, late);
                 }
@@ -177,6 +178,7 @@ fn an_uncertain_install_is_probed_after_the_old_version_is_dead() {
     machine.attempt(Job::Rotation(id), Step::Install, unknown());
     machine.ok(revoke(version(1), ReasonCode::KeyCompromise));
     let rest = [Step::Probe, Step::Verify, Step::Publish];
+    machine.wait_out(id);
     assert_eq!(machine.run(id), [&DEATH[..], &rest].concat());
 }
 
@@ -190,10 +192,11 @@ fn a_way_back_to_a_revoked_version_becomes_a_way_forward() {
         machine.ok(AbortRotation { id, reason: "wrong day".into() });
         machine.attempt(Job::Rotation(id), Step::Rollback, failed(FailureClass::Unreachable, Span(0)));
         machine.ok(revoke(version(1), ReasonCode::KeyCompromise));
+        machine.wait_out(id);
         machine.perform(id, &DEATH);
         // Nobody knows how far the way back has gone: the target is asked, and the rest is done again.
         machine.attempt(Job::Rotation(id), Step::Probe, probed(Liveness::Refused));
-        machine.wait_until(machine.rotation(id).retry.not_before.max(machine.now));
+        machine.wait_out(id);
         assert_eq!(machine.run(id), BIRTH[1..]);
         assert_eq!((machine.stage(id), machine.credential().current), (Stage::Settled, Some(2)));
     }
@@ -249,6 +252,23 @@ fn an_install_in_flight_must_be_over_before_death_is_proven() {
     let deadline = machine.rotation(id).attempt.unwrap().deadline;
     machine.ok(revoke(whole(), ReasonCode::KeyCompromise));
     machine.refused(Code::NotYet, begin(Job::Rotation(id), Step::Retire));
+    machine.wait_until(deadline);
+    machine.begin(Job::Rotation(id), Step::Retire);
+}
+
+#[test]
+fn an_install_in_doubt_must_be_over_before_death_is_proven() {
+    let mut machine = Machine::alternating();
+    let id = machine.trigger();
+    machine.perform(id, &[Step::Prepare]);
+    let fence = machine.begin(Job::Rotation(id), Step::Install);
+    let deadline = machine.rotation(id).attempt.unwrap().deadline;
+    // As after a crash of its worker: what it has asked for may still be on its way.
+    machine.finish(Job::Rotation(id), fence, unknown());
+    for code in [ReasonCode::KeyCompromise, ReasonCode::CessationOfOperation] {
+        machine.ok(revoke(whole(), code));
+        machine.refused(Code::NotYet, begin(Job::Rotation(id), Step::Retire));
+    }
     machine.wait_until(deadline);
     machine.begin(Job::Rotation(id), Step::Retire);
 }

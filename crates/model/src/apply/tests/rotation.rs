@@ -193,7 +193,9 @@ fn from_retire_on_there_is_no_way_back() {
 
 #[test]
 fn an_aborted_install_may_still_be_at_work_so_the_way_back_waits_for_its_end_or_its_deadline() {
-    for reported in [false, true] {
+    let certain = StepOutcome::Done { note: String::new() };
+    let in_doubt = [unknown(), failed(FailureClass::Unreachable, Span(0))];
+    for (outcome, is_over) in [(certain, true)].into_iter().chain(in_doubt.map(|outcome| (outcome, false))) {
         let mut machine = Machine::alternating();
         let id = machine.trigger();
         let job = Job::Rotation(id);
@@ -202,12 +204,12 @@ fn an_aborted_install_may_still_be_at_work_so_the_way_back_waits_for_its_end_or_
         let deadline = machine.rotation(id).attempt.unwrap().deadline;
         machine.ok(abort(id));
         machine.refused(Code::NotYet, begin(job, Step::Rollback));
-        let late = Finish { job, fence, outcome: unknown() };
+        let late = Finish { job, fence, outcome };
         machine.refused(Code::StaleAttempt, Finish { fence: fence - 1, ..late.clone() });
-        if reported {
-            machine.ok_by("node-1", late.clone());
-            assert_eq!(machine.stage(id), Stage::Rollback, "its outcome does not count");
-        } else {
+        machine.ok_by("node-1", late.clone());
+        assert_eq!(machine.stage(id), Stage::Rollback, "its outcome does not count");
+        if !is_over {
+            machine.refused(Code::NotYet, begin(job, Step::Rollback));
             machine.wait_until(deadline);
         }
         let rollback = machine.begin(job, Step::Rollback);
