@@ -63,14 +63,12 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub readers: usize,
     /// Heartbeat of both systems.
-    #[arg(long, default_value_t = 150)]
+    #[arg(long, default_value_t = 100)]
     pub heartbeat_ms: u64,
-    /// Election timeout of etcd (which waits for one to two times as long), and the longest of Revolve.
+    /// Shortest silence of the leader after which a follower of either system stands for election. At etcd it is the
+    /// election timeout, at Revolve the lease of the leader and the shortest wait after it, three to two.
     #[arg(long, default_value_t = 1_000)]
-    pub election_ms: u64,
-    /// Shortest election timeout of Revolve; etcd has no such setting.
-    #[arg(long, default_value_t = 600)]
-    pub election_min_ms: u64,
+    pub silence_ms: u64,
     /// The `revolve` binary.
     #[arg(long)]
     pub revolve: PathBuf,

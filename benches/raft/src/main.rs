@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use args::{Args, Part};
 use machine::Machine;
@@ -44,7 +45,7 @@ async fn main() -> ExitCode {
     // Ending early drops the servers, which ends them.
     let outcome = tokio::select! {
         outcome = run(&mut args, &progress) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
     match outcome {
         Ok(report) if report.failures.is_empty() => ExitCode::SUCCESS,
@@ -58,6 +59,20 @@ async fn main() -> ExitCode {
             progress.tell(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Returns when somebody wants the run to end.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => terminated.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
     }
 }
 
@@ -168,14 +183,11 @@ fn typed() -> String {
 
 fn settings(args: &Args) -> String {
     format!(
-        "Three nodes of each on loopback, data folders on one disk. Heartbeat {} ms for both; election timeout {} to {} ms \
-         (Revolve) and {} to {} ms (etcd, which draws between one and two times its setting). Records of {} bytes \
-         of payload; every client has a connection of its own.",
+        "Three nodes of each on loopback, data folders on one disk. Heartbeat {} ms for both; a follower of either stands \
+         for election after at least {} ms of silence. Records of {} bytes of payload; every client has a connection \
+         of its own.",
         args.heartbeat_ms,
-        args.election_min_ms,
-        args.election_ms,
-        args.election_ms,
-        2 * args.election_ms,
+        args.silence_ms,
         connection::PAYLOAD_BYTES,
     )
 }

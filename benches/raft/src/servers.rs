@@ -103,14 +103,15 @@ impl Servers {
             .zip(&self.nodes)
             .map(|(number, node)| format!("{number} = \"127.0.0.1:{}\"\n", node.peer_port))
             .collect();
-        let Args { heartbeat_ms, election_min_ms, election_ms, .. } = self.args;
+        let Args { heartbeat_ms, silence_ms, .. } = self.args;
+        let (lease_ms, wait_ms) = (silence_ms * 3 / 5, silence_ms * 2 / 5);
         for (number, node) in (1..).zip(&self.nodes) {
             let text = format!(
                 "node = {number}\ndata = \"node-{number}\"\nroot_key_file = \"root.key\"\n\
                  bootstrap_token_file = \"admin.token\"\n\
                  [listen]\nclient = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n[peers]\n{peers}\
-                 [timing]\nheartbeat_ms = {heartbeat_ms}\nelection_min_ms = {election_min_ms}\n\
-                 election_max_ms = {election_ms}\n",
+                 [timing]\nheartbeat_ms = {heartbeat_ms}\nelection_min_ms = {wait_ms}\n\
+                 election_max_ms = {lease_ms}\n",
                 node.client_port, node.peer_port,
             );
             fs::write(self.folder.join(format!("node-{number}.toml")), text)?;
@@ -155,7 +156,7 @@ impl Servers {
             ("initial-cluster", members.join(",")),
             ("initial-cluster-state", if own.joins { "existing" } else { "new" }.to_owned()),
             ("heartbeat-interval", self.args.heartbeat_ms.to_string()),
-            ("election-timeout", self.args.election_ms.to_string()),
+            ("election-timeout", self.args.silence_ms.to_string()),
             ("quota-backend-bytes", ETCD_QUOTA_BYTES.to_string()),
             ("logger", "zap".to_owned()),
             ("log-level", "warn".to_owned()),

@@ -43,19 +43,19 @@ pub struct Settings {
 pub struct Timing {
     /// How often the leader is heard.
     pub heartbeat: Duration,
-    /// Shortest silence after which a follower stands for election.
+    /// Shortest time that a follower waits when the lease of its leader is over, before it stands for election.
     pub election_min: Duration,
-    /// Longest such silence, and the lease of a leader. A lost leader is replaced after about this and the silence.
+    /// Longest such time, and the lease of a leader: a lost one is replaced after its lease and such a time.
     pub election_max: Duration,
 }
 
 impl Default for Timing {
-    /// For a local network and a disk that syncs within 60 ms: a lost leader is replaced in about 1.6 to 2 s.
+    /// For a local network and a disk that syncs within 60 ms: a lost leader is replaced after 1 to 1.2 s of silence.
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(150),
-            election_min: Duration::from_millis(600),
-            election_max: Duration::from_millis(1_000),
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(400),
+            election_max: Duration::from_millis(600),
         }
     }
 }

@@ -32,8 +32,13 @@ use crate::{
 pub struct Limits {
     /// Shortest interval of a schedule.
     pub period_floor: Span,
-    /// Calls answered at the same time, streams not counted.
+    /// Calls that only look answered at the same time, and as many others: a crowd of readers keeps no writer out.
+    /// Streams are not counted.
     pub calls: usize,
+    /// Calls of either kind that may wait until others are answered.
+    pub waiting: usize,
+    /// How long they may wait.
+    pub wait: Duration,
     /// Streams open at the same time.
     pub streams: usize,
     /// Streams open at the same time with one token.
@@ -48,7 +53,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             period_floor: model::timing::PERIOD_FLOOR,
-            calls: 512,
+            calls: 256,
+            waiting: 16_384,
+            wait: Duration::from_secs(5),
             streams: 8_192,
             streams_per_token: 64,
             send_timeout: Duration::from_secs(10),
@@ -67,7 +74,8 @@ pub struct Edge {
     pub(crate) refusals: Refusals,
     pub(crate) batches: Batches,
     gate: Gate,
-    calls: Arc<Semaphore>,
+    looks: Room,
+    changes: Room,
     streams: Arc<Semaphore>,
     streams_by_token: Arc<Mutex<BTreeMap<TokenName, usize>>>,
 }
@@ -86,7 +94,8 @@ impl Edge {
             gate: Gate::new(Arc::clone(&consensus), Arc::clone(&fresh)),
             batches: Batches::new(Arc::clone(&consensus), Arc::clone(&fresh), &limits),
             refusals: Refusals::default(),
-            calls: Arc::new(Semaphore::new(limits.calls)),
+            looks: Room::new(&limits),
+            changes: Room::new(&limits),
             streams: Arc::new(Semaphore::new(limits.streams)),
             streams_by_token: Arc::default(),
             consensus,
@@ -129,9 +138,9 @@ impl Edge {
             Ok(caller) => caller,
             Err(rejected) => return Err(self.status(&rejected.actor, presumed, "", &rejected.denied)),
         };
-        let permit =
-            Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Status::from(&Denied::Busy("calls")))?;
         let action = action(&caller);
+        let room = if action == Action::Look { &self.looks } else { &self.changes };
+        let permit = room.enter().await.map_err(|denied| Status::from(&denied))?;
         let call =
             Call { edge: Arc::clone(self), caller, action, object: Mutex::default(), _permit: Some(permit) };
         match call.caller.check_allowed(action) {
@@ -173,6 +182,34 @@ impl Edge {
             | Denied::ShuttingDown => {}
         }
         denied.into()
+    }
+}
+
+/// Where calls of one kind are answered, and wait to be.
+struct Room {
+    calls: Arc<Semaphore>,
+    waiting: Semaphore,
+    wait: Duration,
+}
+
+impl Room {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            calls: Arc::new(Semaphore::new(limits.calls)),
+            waiting: Semaphore::new(limits.waiting),
+            wait: limits.wait,
+        }
+    }
+
+    /// Leave to answer one call; it is given back when dropped.
+    async fn enter(&self) -> Result<OwnedSemaphorePermit, Denied> {
+        if let Ok(permit) = Arc::clone(&self.calls).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let busy = || Denied::Busy("calls");
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        let turn = tokio::time::timeout(self.wait, Arc::clone(&self.calls).acquire_owned()).await;
+        turn.map_err(|_| busy())?.map_err(|_| busy())
     }
 }
 

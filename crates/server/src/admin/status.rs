@@ -111,25 +111,12 @@ const fn is_out(grant: &Grant) -> bool {
 }
 
 fn overdue_schedules(state: &State, now: Time) -> Vec<String> {
-    let overdue = state
-        .schedules()
-        .values()
-        .filter(|schedule| schedule.fires_at().is_some_and(|at| at.plus(OVERDUE_AFTER) < now));
-    overdue.take(ROWS).map(|schedule| schedule.name.to_string()).collect()
+    let overdue = state.overdue_schedules(Time(now.0.saturating_sub(OVERDUE_AFTER.0)));
+    overdue.take(ROWS).map(ToString::to_string).collect()
 }
 
 fn overdue_reviews(state: &State, now: Time) -> Vec<String> {
-    let identities = state
-        .identities()
-        .values()
-        .filter(|row| row.review_by <= now)
-        .map(|row| format!("identity/{}", row.name));
-    let exceptions = state
-        .credentials()
-        .values()
-        .filter(|row| row.shared.as_ref().is_some_and(|shared| shared.ends <= now))
-        .map(|row| format!("credential/{}", row.name));
-    identities.chain(exceptions).take(ROWS).collect()
+    state.reviews_due(now).take(ROWS).map(ToString::to_string).collect()
 }
 
 fn number(count: usize) -> u32 {
