@@ -5,10 +5,12 @@
 mod stories {
     mod break_glass;
     mod crash;
+    mod disk_faults;
     mod drain;
     mod harness;
     mod linearizable;
     mod lost_reply;
+    mod mixed_versions;
     mod no_leaks;
     mod on_time;
     mod power_loss;

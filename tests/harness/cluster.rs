@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use client::{Client, Options, v1};
@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 
 use crate::network::{Network, Wiring};
-use crate::{Child, eventually, power, surroundings};
+use crate::{Child, bad_disk, eventually, power, surroundings};
 
 /// How long a cluster may take to elect a leader and answer, on a busy machine.
 pub const FORMED_WITHIN: Duration = Duration::from_secs(60);
@@ -29,6 +29,8 @@ pub struct Setup {
     pub wiring: Wiring,
     /// Whether the nodes' disks lose on a power cut what was not made durable, see [`crate::power::Power`].
     pub volatile: bool,
+    /// Whether the nodes' disks take orders, see [`crate::bad_disk`].
+    pub bad_disks: bool,
     /// What stands under `[limits]` in every node's configuration beside the shortest interval of a schedule.
     pub limits: Vec<(String, u64)>,
 }
@@ -40,6 +42,7 @@ impl Default for Setup {
             environment: Vec::new(),
             wiring: Wiring::Direct,
             volatile: false,
+            bad_disks: false,
             limits: Vec::new(),
         }
     }
@@ -97,6 +100,9 @@ impl Cluster {
         command.envs(self.setup.environment.iter().cloned());
         if self.setup.volatile {
             power::watch(&mut command, self.folder.path(), id);
+        }
+        if self.setup.bad_disks {
+            bad_disk::command(&mut command, self.folder.path(), id);
         }
         let command = self.network.inside(id, command);
         let node = self.nodes.get_mut(&id).expect("a node of this cluster");
@@ -161,6 +167,20 @@ impl Cluster {
             }
         }
         ended
+    }
+
+    /// Waits for the process of a node to end by itself, and gives how it ended and all that it has said on standard
+    /// error; it can be started again.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or goes on for longer than `within`.
+    pub async fn wait_for_end(&mut self, id: u64, within: Duration) -> (ExitStatus, String) {
+        let process = self.process(id);
+        let status = process.wait(within).await;
+        let said = process.stderr();
+        self.nodes.insert(id, None);
+        (status, said)
     }
 
     /// The nodes that run.

@@ -2,6 +2,7 @@
 //! ended by process id when dropped. It refuses to skip: where a server is missing the test fails and says how to
 //! get it, and it refuses to sleep: everything waits for a state, through [`eventually()`].
 
+pub mod bad_disk;
 pub mod canary;
 pub mod chaos;
 pub mod cluster;

@@ -10,7 +10,10 @@ use std::{
 };
 
 use futures::future::join_all;
-use model::name::NodeId;
+use model::{
+    name::NodeId,
+    planted::{Bug, is_planted},
+};
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +102,8 @@ pub(crate) struct Description {
     pub(crate) promises: BTreeMap<Uuid, Promise>,
     /// Digests of its state by index of the entry.
     pub(crate) digests: BTreeMap<u64, [u8; 32]>,
+    /// Whether its disk is full.
+    pub(crate) full: bool,
 }
 
 /// What the peer port asks before it lets Raft answer.
@@ -325,7 +330,9 @@ impl About {
         let enough = answers.len() >= others.div_ceil(2);
         match (newest.at, registered) {
             (Some(_), None) => Verdict::Exclude(Exclusion::NoMember),
-            (Some(_), Some(storage)) if storage != self.storage => Verdict::Exclude(Exclusion::OtherStorage),
+            (Some(_), Some(storage)) if storage != self.storage && !is_planted(Bug::WipedVotes) => {
+                Verdict::Exclude(Exclusion::OtherStorage)
+            }
             _ if !enough => Verdict::Wait,
             (Some(_), Some(_)) => Verdict::Admit,
             (None, _) => Verdict::Forming,
@@ -355,6 +362,7 @@ mod tests {
             membership,
             promises: promise.map(|promise| (MINE, promise)).into_iter().collect(),
             digests: BTreeMap::new(),
+            full: false,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The handle: starts a node, and is all that the rest of the program sees of it.
 
 use std::{
+    collections::BTreeMap,
+    io,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -15,8 +17,8 @@ use crate::{
     admission::Gate,
     disk::{Layout, Lock},
     error::{ProposeError, ReadError, StartError, TransferError},
-    fatal::Fatal,
-    log::DiskLog,
+    fatal::{self, Fatal},
+    log::{DiskLog, EntryDigests},
     machine::{Machine, Persister, Position, SnapshotFolder, View},
     parts::Parts,
     peer::{Keys, Network, Peers, serve},
@@ -25,7 +27,7 @@ use crate::{
     raft::Raft,
     read::Reader,
     restore::{Restored, in_folder},
-    settings::Settings,
+    settings::{Rejoin, Settings},
     space::Space,
     status::{self, Progress, Status},
 };
@@ -49,6 +51,7 @@ struct Inner {
     fatal: Arc<Fatal>,
     shutdown: CancellationToken,
     log_released: Box<dyn Fn() -> bool + Send + Sync>,
+    log_digests: Box<dyn Fn() -> io::Result<EntryDigests> + Send + Sync>,
     ending: Mutex<Option<Ending>>,
 }
 
@@ -80,18 +83,29 @@ impl Cluster {
         let space = Space::open(layout.root()).map_err(in_folder(&settings.data))?;
         let peers = Peers::new(&settings, &keys)?;
         let Restored { log, store, state, position, snapshots } =
-            Restored::open(&layout, &peers, settings.rejoin).await?;
-        let gate = Arc::new(Gate::new(layout.identity().map_err(in_folder(&settings.data))?));
+            Restored::open(&layout, &peers, settings.rejoin, &space).await?;
+        let may_renew = settings.rejoin == Rejoin::Automatic && peers.ids().next().is_some();
+        let identity = layout.identity().or_else(|error| {
+            if error.kind() != io::ErrorKind::InvalidData || !may_renew {
+                return Err(error);
+            }
+            // Who this storage was is not known: it is another one, and comes back as a learner.
+            tracing::error!(%error, "the identity of the storage is damaged: it is given another");
+            layout.renew_identity()
+        });
+        let gate = Arc::new(Gate::new(identity.map_err(in_folder(&settings.data))?));
         let promises = Arc::new(Promises::open(layout.promises()));
         let stand = stand(&log, &position, &snapshots);
 
         let fatal = Arc::new(Fatal::new());
-        let (persister, writer) =
-            Persister::start(store, Arc::clone(&fatal)).map_err(in_folder(&settings.data))?;
+        let held = (Arc::new(state.clone()), position.clone());
+        let (persister, writer) = Persister::start(store, held, Arc::clone(&space), Arc::clone(&fatal))
+            .map_err(in_folder(&settings.data))?;
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         let network =
             Network::new(settings.node, peers.clone(), Arc::clone(&promises), settings.timing.election_max);
         let log_released = Box::new(log.released());
+        let log_digests = Box::new(log.digests());
         let raft = Raft::build(settings.node.0, config, network, log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -116,8 +130,10 @@ impl Cluster {
         raft.run();
         let reader = Reader::start(parts.confirmer());
         parts.start_tasks(stand, collector);
-        let Parts { settings, gate, view, fatal, shutdown, .. } = parts;
-        tokio::spawn(observe(raft.clone(), Arc::clone(&view), Arc::clone(&fatal), shutdown.clone()));
+        let Parts { settings, gate, view, fatal, shutdown, layout, .. } = parts;
+        let observing =
+            observe(raft.clone(), layout, Arc::clone(&view), Arc::clone(&fatal), shutdown.clone());
+        tokio::spawn(observing);
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
         let ending = Mutex::new(Some(Ending { serving, writer, lock }));
@@ -131,6 +147,7 @@ impl Cluster {
             fatal,
             shutdown,
             log_released,
+            log_digests,
             ending,
         })))
     }
@@ -194,6 +211,15 @@ impl Cluster {
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
             fatal: self.0.fatal.reason(),
         }
+    }
+
+    /// Term and SHA-256 of each entry that the log of this node holds, by index: what two nodes hold of what is committed
+    /// is the same. It reads all of the log, and gives nothing once the node has stopped.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log_digests(&self) -> io::Result<BTreeMap<u64, (u64, [u8; 32])>> {
+        (self.0.log_digests)()
     }
 
     /// Asks `to` to take over the lead. Watch for the change.
@@ -271,7 +297,13 @@ async fn end(raft: &Raft) {
 }
 
 /// Passes on what Raft says about itself, until it has stopped.
-async fn observe(raft: Raft, view: Arc<View>, fatal: Arc<Fatal>, shutdown: CancellationToken) {
+async fn observe(
+    raft: Raft,
+    layout: Layout,
+    view: Arc<View>,
+    fatal: Arc<Fatal>,
+    shutdown: CancellationToken,
+) {
     let mut metrics = raft.metrics();
     loop {
         let (running, seen) = {
@@ -292,7 +324,18 @@ async fn observe(raft: Raft, view: Arc<View>, fatal: Arc<Fatal>, shutdown: Cance
         });
         if let Err(error) = running {
             if !shutdown.is_cancelled() {
-                fatal.raise(error.to_string());
+                fatal.raise(match error {
+                    openraft::errors::Fatal::StorageError(error) => {
+                        format!(
+                            "the disk under `{}` failed: {error}; {}",
+                            layout.root().display(),
+                            fatal::DISK
+                        )
+                    }
+                    error @ (openraft::errors::Fatal::Panicked | openraft::errors::Fatal::Stopped) => {
+                        error.to_string()
+                    }
+                });
             }
             return;
         }

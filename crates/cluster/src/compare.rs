@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{Admission, Description, Gate, ask_all},
-    disk::Layout,
-    fatal::Fatal,
+    disk::{Layout, is_full},
+    fatal::{self, Fatal},
     log::DiskLog,
     machine::{View, blocking},
     peer::Peers,
     promise::Promises,
     raft::Raft,
+    space::Space,
 };
 
 /// Wait between two rounds.
@@ -32,6 +33,7 @@ pub(crate) struct Comparing {
     pub(crate) gate: Arc<Gate>,
     pub(crate) promises: Arc<Promises>,
     pub(crate) view: Arc<View>,
+    pub(crate) space: Arc<Space>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -57,6 +59,9 @@ impl Comparing {
             }
             let answers = ask_all(&self.peers).await;
             self.learn(&answers);
+            for answer in &answers {
+                self.space.hear(answer.node, answer.full);
+            }
             self.save().await;
             match compare(&self.view.digests(), &answers, self.peers.ids().count() + 1) {
                 Finding::Alike => {}
@@ -91,9 +96,17 @@ impl Comparing {
 
     async fn save(&self) {
         let promises = Arc::clone(&self.promises);
-        if let Err(error) = blocking(move || promises.save()).await {
-            // The others know it too, and the log is watched by Raft itself.
-            tracing::warn!(%error, "what the other nodes promised was not written");
+        match blocking(move || promises.save()).await {
+            Ok(()) => {}
+            // The others know it too, and it is written when there is room.
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "what the other nodes promised was not written");
+            }
+            Err(error) => self.fatal.raise(format!(
+                "`{}` cannot be made durable: {error}; {}",
+                self.layout.promises().display(),
+                fatal::DISK
+            )),
         }
     }
 
@@ -144,6 +157,7 @@ mod tests {
             membership: Roll::default(),
             promises: BTreeMap::new(),
             digests: digests.iter().map(|(index, byte)| (*index, [*byte; 32])).collect(),
+            full: false,
         }
     }
 

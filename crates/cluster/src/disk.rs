@@ -129,6 +129,11 @@ impl Layout {
     }
 }
 
+/// Whether there was no room: then what was written before is as good as ever, and it may be tried again.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Makes a folder whose name survives power loss.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     let missing = folder.ancestors().take_while(|level| !level.as_os_str().is_empty() && !level.exists());

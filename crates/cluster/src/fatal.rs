@@ -2,6 +2,10 @@
 
 use tokio::sync::watch;
 
+/// What to do when a disk has failed.
+pub(crate) const DISK: &str = "nothing after that is believed; see to the disk, then start this node again: what it \
+                               acknowledged the others hold too, and what it lacks they give back to it";
+
 /// Set once; whoever runs the node exits on it.
 #[derive(Debug)]
 pub(crate) struct Fatal(watch::Sender<Option<String>>);

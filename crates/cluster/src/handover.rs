@@ -48,14 +48,15 @@ impl Handover {
     fn reason(&self) -> Option<&'static str> {
         if self.log.flushing_for().is_some_and(|time| time > STALLED) {
             Some("the disk does not answer")
-        } else if self.space.is_full() {
+        } else if self.space.is_full_here() {
             Some("the disk is full")
         } else {
             None
         }
     }
 
-    /// The voter that is heard and has the most of the log, when this node leads.
+    /// The voter that is heard, has room and has the most of the log, when this node leads. None where all are full:
+    /// every change of the leader costs room.
     fn successor(&self) -> Option<NodeId> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         if metrics.state != ServerState::Leader {
@@ -64,6 +65,7 @@ impl Handover {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let peers = status::peers(&metrics, self.heartbeat);
         let heard = peers.iter().filter(|(node, peer)| peer.reachable && voters.contains(&node.0));
-        heard.max_by_key(|(_, peer)| peer.matched).map(|(node, _)| *node)
+        let able = heard.filter(|(node, _)| !self.space.is_full_at(**node));
+        able.max_by_key(|(_, peer)| peer.matched).map(|(node, _)| *node)
     }
 }

@@ -18,6 +18,8 @@ mod machine;
 mod membership;
 mod parts;
 mod peer;
+#[cfg(all(test, feature = "planted"))]
+mod planted;
 mod promise;
 mod propose;
 mod raft;

@@ -125,6 +125,7 @@ impl Parts {
             gate: Arc::clone(&self.gate),
             promises: Arc::clone(&self.promises),
             view: Arc::clone(&self.view),
+            space: Arc::clone(&self.space),
             fatal: Arc::clone(&self.fatal),
             shutdown: self.shutdown.clone(),
         }

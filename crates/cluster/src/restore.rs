@@ -14,6 +14,7 @@ use crate::{
     peer::Peers,
     raft::{LogId, term_and_index},
     settings::Rejoin,
+    space::Space,
     store::Store,
 };
 
@@ -28,7 +29,12 @@ pub(crate) struct Restored {
 
 impl Restored {
     /// Opens everything under `layout`.
-    pub(crate) async fn open(layout: &Layout, peers: &Peers, rejoin: Rejoin) -> Result<Self, StartError> {
+    pub(crate) async fn open(
+        layout: &Layout,
+        peers: &Peers,
+        rejoin: Rejoin,
+        space: &Arc<Space>,
+    ) -> Result<Self, StartError> {
         // Whoever has nobody to ask, or is not to be repaired without being asked, is told and nothing is touched.
         let may_mend = rejoin == Rejoin::Automatic && peers.ids().next().is_some();
         if let Some(reason) = layout.quarantine_reason().map_err(in_folder(&layout.log()))? {
@@ -41,10 +47,12 @@ impl Restored {
         let opening = layout.clone();
         let log = blocking(move || open_log(&opening, may_mend))
             .await
-            .map_err(|source| StartError::Log { folder: layout.log().display().to_string(), source })?;
+            .map_err(|source| StartError::Log { folder: layout.log().display().to_string(), source })?
+            .within(Arc::clone(space));
         let folder = layout.snapshots();
         let snapshots =
             blocking(move || SnapshotFolder::open(folder)).await.map_err(in_folder(&layout.snapshots()))?;
+        let snapshots = snapshots.within(Arc::clone(space));
         let folder = layout.state();
         let (store, state, position) =
             blocking(move || Store::open(folder)).await.map_err(in_folder(&layout.state()))?;
@@ -74,14 +82,16 @@ impl Restored {
         written.map(drop).map_err(in_folder(&layout.snapshots()))
     }
 
-    /// Raft goes on from the snapshot when it is ahead of the state: then it must be sound.
+    /// Raft goes on from the snapshot when it is ahead of the state, and a peer may need it at any time: one that is
+    /// damaged is set aside, and Raft makes another.
     async fn check_snapshot(&self, layout: &Layout) -> Result<(), StartError> {
         let Some(snapshot) = self.snapshots.current() else { return Ok(()) };
-        if snapshot.head().position.applied() <= self.position.applied() {
-            return Ok(());
-        }
+        let ahead = snapshot.head().position.applied() > self.position.applied();
         let snapshots = Arc::clone(&self.snapshots);
-        let check = move || snapshot.load().map(drop).or_else(|error| snapshots.discard_current(&error));
+        let check = move || {
+            let checked = if ahead { snapshot.load().map(drop) } else { snapshot.check() };
+            checked.or_else(|error| snapshots.discard_current(&error))
+        };
         blocking(check).await.map_err(in_folder(&layout.snapshots()))
     }
 

@@ -4,7 +4,10 @@
 //! One tree. Keys and values:
 //! - `m` / format and [`Position`], postcard / written with every batch;
 //! - `r`, table, 16-bit big-endian part, key / a piece of the row / as long as the row. Part 0 begins with the number
-//!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`].
+//!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`]. Audit records
+//!   are rows in [`groups`]; format 1 had a row for each.
+
+mod groups;
 
 use std::{
     collections::BTreeMap,
@@ -16,15 +19,21 @@ use std::{
 };
 
 use model::{State, table::Record};
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use groups::Groups;
+
 use crate::{
-    disk::{make_folder, sync_folder},
+    disk::{is_full, make_folder, sync_folder},
     machine::{Position, RestoreError},
     raft::damaged,
 };
 
-const FORMAT: u16 = 1;
+/// What is written.
+const FORMAT: u16 = 2;
+/// What is read.
+const FORMATS: std::ops::RangeInclusive<u16> = 1..=FORMAT;
 /// Longest value handed to sled.
 const PART_BYTES: usize = 60 * 1024;
 /// Sled's page cache; the state itself is in memory already.
@@ -55,6 +64,7 @@ pub(crate) struct Store {
     db: sled::Db,
     /// Rows of more than one part.
     long_rows: BTreeMap<(u8, Vec<u8>), u16>,
+    groups: Groups,
 }
 
 impl Store {
@@ -75,6 +85,7 @@ impl Store {
                 Err(error @ RestoreError::InUse) => {
                     return Err(io::Error::new(io::ErrorKind::WouldBlock, error));
                 }
+                Err(RestoreError::Io(error)) if is_of_the_disk(&error) => return Err(error),
                 Err(error) => set_aside(&folder, generation, &error)?,
             }
         }
@@ -90,7 +101,7 @@ impl Store {
     /// Writes what was touched, and where in the log that stands, as one batch. It is not yet durable.
     pub(crate) fn write(&mut self, records: Vec<Record>, position: &Position) -> io::Result<()> {
         let mut batch = sled::Batch::default();
-        for record in records {
+        for record in self.groups.fold(records)? {
             self.add(&mut batch, record)?;
         }
         let meta = Meta { format: FORMAT, position: position.clone() };
@@ -104,24 +115,61 @@ impl Store {
         File::open(path(&self.folder, self.generation).join("db"))?.sync_data()
     }
 
-    /// Replaces everything with `state`, durably.
-    pub(crate) fn replace(self, state: &State, position: &Position) -> io::Result<Self> {
-        let mut new = Self::create(&self.folder, self.generation + 1)?;
-        let mut batch = sled::Batch::default();
-        for (number, record) in state.records().enumerate() {
-            new.add(&mut batch, record)?;
-            if number % FILL_RECORDS == FILL_RECORDS - 1 {
-                new.db.apply_batch(std::mem::take(&mut batch)).map_err(io_error)?;
-            }
+    /// Replaces everything with `state`, durably. Before each batch, `permit` is asked.
+    pub(crate) fn replace(
+        &mut self,
+        state: &State,
+        position: &Position,
+        permit: impl Fn() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let old = path(&self.folder, self.generation);
+        *self = Self::fill(&self.folder, self.generation + 1, state, position, permit)?;
+        fs::remove_dir_all(old)
+    }
+
+    /// Removes whatever is under `folder`, and writes `state`, durably. Before each batch, `permit` is asked.
+    pub(crate) fn begin_anew(
+        folder: &Path,
+        state: &State,
+        position: &Position,
+        permit: impl Fn() -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let generations = generations(folder)?;
+        for generation in &generations {
+            fs::remove_dir_all(path(folder, *generation))?;
         }
-        new.db.apply_batch(batch).map_err(io_error)?;
+        let next = generations.into_iter().max().unwrap_or(0) + 1;
+        Self::fill(folder, next, state, position, permit)
+    }
+
+    /// Where it lies.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn fill(
+        folder: &Path,
+        generation: u64,
+        state: &State,
+        position: &Position,
+        permit: impl Fn() -> io::Result<()>,
+    ) -> io::Result<Self> {
+        permit()?;
+        let mut new = Self::create(folder, generation)?;
+        let mut records = state.records().peekable();
+        while records.peek().is_some() {
+            permit()?;
+            let some = records.by_ref().take(FILL_RECORDS).collect();
+            let mut batch = sled::Batch::default();
+            for record in new.groups.fold(some)? {
+                new.add(&mut batch, record)?;
+            }
+            new.db.apply_batch(batch).map_err(io_error)?;
+        }
         // Rows first: a store without a position is unfinished.
         new.checkpoint()?;
         new.write(Vec::new(), position)?;
         new.checkpoint()?;
-        let old = path(&self.folder, self.generation);
-        drop(self);
-        fs::remove_dir_all(old)?;
         Ok(new)
     }
 
@@ -129,7 +177,13 @@ impl Store {
         let db = open_db(&path(folder, generation)).map_err(io_error)?;
         sync_folder(&path(folder, generation))?;
         sync_folder(folder)?;
-        Ok(Self { folder: folder.to_path_buf(), generation, db, long_rows: BTreeMap::new() })
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            generation,
+            db,
+            long_rows: BTreeMap::new(),
+            groups: Groups::default(),
+        })
     }
 
     /// Sled gives a store back some time after its last handle is gone; one that is held is not a damaged one.
@@ -150,13 +204,12 @@ impl Store {
                 if is_held(&error) { RestoreError::InUse } else { RestoreError::Io(io_error(error)) }
             })?;
             let position = read_position(&db)?;
-            let mut rows =
-                Rows { iter: db.iter(), long: BTreeMap::new(), ended: false, long_rows: BTreeMap::new() };
+            let mut rows = Rows::of(&db);
             let state = State::load::<RestoreError>(&mut rows)?;
-            let long_rows = rows.long_rows;
-            Ok((db, long_rows, state, position))
+            let Rows { long_rows, groups, .. } = rows;
+            Ok((db, long_rows, groups, state, position))
         });
-        let (db, long_rows, state, position) = opened.unwrap_or(Err(RestoreError::Panicked))?;
+        let (db, long_rows, groups, state, position) = opened.unwrap_or(Err(RestoreError::Panicked))?;
         let position = match position {
             Some(position) => position,
             None if db.is_empty() => Position::default(),
@@ -165,7 +218,7 @@ impl Store {
         if state.digest() != position.digest {
             return Err(RestoreError::Digest);
         }
-        Ok((Self { folder: folder.to_path_buf(), generation, db, long_rows }, state, position))
+        Ok((Self { folder: folder.to_path_buf(), generation, db, long_rows, groups }, state, position))
     }
 
     fn add(&mut self, batch: &mut sled::Batch, record: Record) -> io::Result<()> {
@@ -223,9 +276,23 @@ struct Rows {
     long: BTreeMap<(u8, Vec<u8>), LongRow>,
     ended: bool,
     long_rows: BTreeMap<(u8, Vec<u8>), u16>,
+    groups: Groups,
+    /// What is left of the group that was read last.
+    unfolded: std::vec::IntoIter<Record>,
 }
 
 impl Rows {
+    fn of(db: &sled::Db) -> Self {
+        Self {
+            iter: db.iter(),
+            long: BTreeMap::new(),
+            ended: false,
+            long_rows: BTreeMap::new(),
+            groups: Groups::default(),
+            unfolded: Vec::new().into_iter(),
+        }
+    }
+
     fn take_row(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Record>, RestoreError> {
         let Some(([ROW, table, high, low], key)) = key.split_first_chunk::<ROW_HEAD_BYTES>() else {
             return if key == META_KEY { Ok(None) } else { Err(RestoreError::Unreadable) };
@@ -264,6 +331,23 @@ impl Iterator for &mut Rows {
     type Item = Result<Record, RestoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.unfolded.next() {
+                return Some(Ok(record));
+            }
+            match self.next_row()? {
+                Ok(record) if record.table == groups::TABLE => match self.groups.unfold(&record) {
+                    Ok(records) => self.unfolded = records.into_iter(),
+                    Err(error) => return Some(Err(error)),
+                },
+                row => return Some(row),
+            }
+        }
+    }
+}
+
+impl Rows {
+    fn next_row(&mut self) -> Option<Result<Record, RestoreError>> {
         while !self.ended {
             match self.iter.next() {
                 None => self.ended = true,
@@ -282,7 +366,11 @@ impl Iterator for &mut Rows {
 fn read_position(db: &sled::Db) -> Result<Option<Position>, RestoreError> {
     let Some(bytes) = db.get(META_KEY).map_err(io_error)? else { return Ok(None) };
     let meta: Meta = postcard::from_bytes(&bytes).map_err(|error| RestoreError::Io(damaged(error)))?;
-    if meta.format == FORMAT { Ok(Some(meta.position)) } else { Err(RestoreError::Format(meta.format)) }
+    if FORMATS.contains(&meta.format) {
+        Ok(Some(meta.position))
+    } else {
+        Err(RestoreError::Format(meta.format))
+    }
 }
 
 fn open_db(path: &Path) -> sled::Result<sled::Db> {
@@ -293,6 +381,13 @@ fn open_db(path: &Path) -> sled::Result<sled::Db> {
 /// Sled tells a store that is held from a damaged one by its words alone.
 fn is_held(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
+/// An error of the disk or the system, which says nothing of what is stored. A damaged store makes sled ask for what
+/// cannot be, which has other errors.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    let errors = [Errno::EIO, Errno::EROFS, Errno::EACCES, Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
+    is_full(error) || errors.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
 fn io_error(error: sled::Error) -> io::Error {

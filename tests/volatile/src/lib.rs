@@ -5,6 +5,7 @@
 mod cut;
 mod disk;
 pub mod journal;
+pub mod orders;
 
 pub use cut::Fate;
 pub use disk::{Disk, Image};
@@ -13,3 +14,5 @@ pub use disk::{Disk, Image};
 pub const FOLDER_VARIABLE: &str = "VOLATILE_FOLDER";
 /// The file that the journal is appended to; it lies outside of the folder.
 pub const JOURNAL_VARIABLE: &str = "VOLATILE_JOURNAL";
+/// The file with the [`orders::Orders`] for what the disk is to do to the program; it lies outside of the folder.
+pub const ORDERS_VARIABLE: &str = "VOLATILE_ORDERS";

@@ -1,6 +1,7 @@
 //! The log and the vote on disk, in the `raft-log` crate: checksummed, chunked, made durable with `fdatasync`.
 
 use std::{
+    collections::BTreeMap,
     fmt::Debug,
     fs::{self, File},
     io,
@@ -11,11 +12,13 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, stream};
+use model::planted::{Bug, is_planted};
 use openraft::{
     LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
 };
 use raft_log::{Config, RaftLog, api::raft_log_writer::RaftLogWriter as _};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
 use super::{
@@ -27,9 +30,10 @@ use super::{
     mend,
 };
 use crate::{
-    disk::{make_folder, sync_folder},
+    disk::{is_full, make_folder, sync_folder},
     promise::Stand,
     raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index},
+    space::Space,
 };
 
 /// A chunk file is closed at this size; a purge deletes whole chunks.
@@ -41,6 +45,9 @@ const CACHE_ENTRIES: usize = 100_000;
 /// Buffer for reading a chunk when the log is opened.
 const REPLAY_BYTES: usize = 1024 * 1024;
 
+/// Term and digest of entries, by index.
+pub(crate) type EntryDigests = BTreeMap<u64, (u64, [u8; 32])>;
+
 /// The log and the vote of this node. Clones share it.
 #[derive(Clone)]
 pub(crate) struct DiskLog {
@@ -49,6 +56,8 @@ pub(crate) struct DiskLog {
     note: Arc<Note>,
     /// What the mark said when the log was opened.
     noted: Option<Stand>,
+    /// Asked before each write.
+    space: Option<Arc<Space>>,
 }
 
 /// The open log. Fields are dropped in order: when the token is gone, the files are closed and unlocked.
@@ -66,7 +75,14 @@ pub(super) struct Note {
 impl Note {
     pub(super) fn set_durable(&self, durable: Stand) -> io::Result<()> {
         *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = durable;
-        self.mark.write(durable)
+        match self.mark.write(durable) {
+            // It may lag.
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "how far the log is durable was not noted");
+                Ok(())
+            }
+            written => written,
+        }
     }
 }
 
@@ -99,7 +115,12 @@ impl DiskLog {
         let note = Arc::new(Note { durable: Mutex::new(end(&log)), mark });
         let files = Arc::new(Files { log: Mutex::new(log), token: Arc::new(()) });
         let flusher = Flusher::start(Arc::clone(&files), Arc::clone(&note))?;
-        Ok(Self { files, flusher, note, noted })
+        Ok(Self { files, flusher, note, noted, space: None })
+    }
+
+    /// The same; but the reserve of the disk is given back before a write that needs it.
+    pub(crate) fn within(self, space: Arc<Space>) -> Self {
+        Self { space: Some(space), ..self }
     }
 
     /// Cuts the log under `folder` before its first damaged record, copies what was there to `aside`, and gives the
@@ -131,6 +152,24 @@ impl DiskLog {
         self.noted
     }
 
+    /// Reads term and digest of each entry that it holds, by index; none when it was closed.
+    pub(crate) fn digests(&self) -> impl Fn() -> io::Result<EntryDigests> + Send + Sync + use<> {
+        let files = Arc::downgrade(&self.files);
+        move || {
+            let Some(files) = files.upgrade() else { return Ok(EntryDigests::new()) };
+            let log = files.lock();
+            let first = log.log_state().purged().map_or(0, |(_, index)| index + 1);
+            let end = log.log_state().last().map_or(0, |(_, index)| index + 1);
+            let digest = |read: io::Result<((u64, u64), Packed)>| {
+                let ((term, index), packed) = read?;
+                let mut bytes = Vec::with_capacity(packed.len());
+                packed.write(&mut bytes)?;
+                Ok((index, (term, Sha256::digest(&bytes).into())))
+            };
+            log.read(first, end.max(first)).map(digest).collect()
+        }
+    }
+
     /// The last purged log id.
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.lock().log_state().purged().map(|(term, index)| log_id(*term, *index))
@@ -139,7 +178,7 @@ impl DiskLog {
     /// Removes the entries that contradict an applied one, if there are any: they were never committed. A node has
     /// them when it was given a snapshot and ended before its log was cleaned.
     pub(crate) fn agree_with(&self, applied: LogId) -> io::Result<()> {
-        let mut log = self.lock();
+        let mut log = self.lock_to_write();
         let held = log.read(applied.index, applied.index + 1).next().transpose()?;
         if held.is_some_and(|(held, _)| held != term_and_index(applied)) {
             log.truncate(applied.index)?;
@@ -149,6 +188,14 @@ impl DiskLog {
 
     fn lock(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
         self.files.lock()
+    }
+
+    /// As [`Self::lock`], to write.
+    fn lock_to_write(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
+        if let Some(space) = &self.space {
+            space.make_room();
+        }
+        self.lock()
     }
 
     fn read(&self, start: u64, end: u64, budget: usize) -> io::Result<Vec<Entry>> {
@@ -249,15 +296,15 @@ impl RaftLogStorage<Types> for DiskLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.lock().save_vote(Ballot::from(vote))?;
-        self.flush().await
+        self.lock_to_write().save_vote(Ballot::from(vote))?;
+        if is_planted(Bug::VoteUnflushed) { Ok(()) } else { self.flush().await }
     }
 
     /// Written without waiting: it spares a restarted node from showing an older state than it had shown, and is no
     /// part of what Raft promises.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let Some(committed) = committed.map(term_and_index) else { return Ok(()) };
-        let mut log = self.lock();
+        let mut log = self.lock_to_write();
         // After a snapshot was installed, what is committed lies beyond the log, which does not take it.
         let known =
             log.log_state().committed() < Some(&committed) && Some(&committed) <= log.log_state().last();
@@ -278,14 +325,18 @@ impl RaftLogStorage<Types> for DiskLog {
     {
         let packed =
             entries.into_iter().map(|entry| (term_and_index(entry.log_id), Packed::pack(&entry.payload)));
-        self.lock().append(packed)?;
+        self.lock_to_write().append(packed)?;
+        if is_planted(Bug::AckBeforeFlush) {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         self.flusher.flush(&self.files, Waiter::Append(callback));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let first_removed = last.map_or(0, |last| last.index + 1);
-        let mut log = self.lock();
+        let mut log = self.lock_to_write();
         let reaches = log.log_state().last().is_some_and(|(_, index)| *index >= first_removed);
         if reaches {
             log.truncate(first_removed)?;
@@ -294,7 +345,7 @@ impl RaftLogStorage<Types> for DiskLog {
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        self.lock().purge(term_and_index(upto))?;
+        self.lock_to_write().purge(term_and_index(upto))?;
         // Chunks are deleted only after the record of the purge is durable.
         self.flush().await
     }

@@ -21,6 +21,7 @@ impl Mark {
     /// nothing.
     pub(super) fn open(folder: &Path) -> io::Result<(Self, Option<Stand>)> {
         let path = folder.with_extension("durable");
+        let is_new = !path.try_exists()?;
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = [0; BYTES];
         let stand = match file.read_exact_at(&mut bytes, 0) {
@@ -28,6 +29,11 @@ impl Mark {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(error),
         };
+        if stand.is_none() && !is_new {
+            tracing::warn!(
+                "the note of how far the log was durable is damaged: the other nodes are asked alone"
+            );
+        }
         Ok((Self(file), stand))
     }
 

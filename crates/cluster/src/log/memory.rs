@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use model::planted::{Bug, is_planted};
 use openraft::{
     LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
@@ -213,7 +214,9 @@ impl<C: Config> RaftLogStorage<C> for MemoryLog<C> {
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let mut halves = self.lock();
         halves.write(Write::Vote(*vote));
-        halves.flush();
+        if !is_planted(Bug::VoteUnflushed) {
+            halves.flush();
+        }
         Ok(())
     }
 
@@ -238,6 +241,9 @@ impl<C: Config> RaftLogStorage<C> for MemoryLog<C> {
             halves.write(Write::Append(entry.log_id, Packed::pack(&entry.payload)));
         }
         halves.waiting.push(callback);
+        if is_planted(Bug::AckBeforeFlush) {
+            mem::take(&mut halves.waiting).into_iter().for_each(|early| early.io_completed(Ok(())));
+        }
         if !halves.held {
             halves.flush();
         }

@@ -12,7 +12,7 @@ mod tests;
 
 use std::ops::{Bound, RangeBounds};
 
-pub(crate) use disk::DiskLog;
+pub(crate) use disk::{DiskLog, EntryDigests};
 #[cfg(feature = "sim")]
 pub(crate) use memory::MemoryLog;
 

@@ -22,12 +22,15 @@ use crate::{
     fatal::Fatal,
     machine::{Machine, Persister, SnapshotFolder},
     raft::{Entry, LogId, Payload, Types, Vote, entry, log_id},
+    space::Space,
     store::Store,
 };
 
 fn machine(folder: &Path) -> Machine {
     let (store, state, position) = Store::open(folder.join("state")).unwrap();
-    let (persister, _) = Persister::start(store, Arc::new(Fatal::new())).unwrap();
+    let held = (Arc::new(state.clone()), position.clone());
+    let space = Space::open(folder.to_path_buf()).unwrap();
+    let (persister, _) = Persister::start(store, held, space, Arc::new(Fatal::new())).unwrap();
     let snapshots = SnapshotFolder::open(folder.join("snapshots")).unwrap();
     Machine::new(state, position, persister, Arc::new(snapshots)).0
 }
@@ -259,4 +262,16 @@ async fn a_crash_keeps_what_was_flushed_and_nothing_else() {
     let mut restarted = log.crash();
     assert_eq!(see(&mut restarted).await.last, Some(log_id(1, 1)));
     assert_eq!(see(&mut restarted).await.vote, Some(Vote::new(1, 1)));
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_it_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = DiskLog::open(folder.path()).unwrap();
+    for term in 1..20 {
+        log.save_vote(&Vote::new(term, 1)).await.unwrap();
+        assert_eq!(log.durable().term, term);
+        append(&mut log, vec![commands(term, term - 1)]).await;
+        assert_eq!(log.durable().last, Some((term, term - 1)));
+    }
 }

@@ -5,7 +5,10 @@ use std::{io, sync::Arc};
 use model::{State, table::Record};
 
 use super::{Persister, Position, SnapshotFile, SnapshotFolder, blocking};
-use crate::raft::{Config, Snapshot, Types};
+use crate::{
+    disk::is_full,
+    raft::{Config, Snapshot, Types},
+};
 
 /// Keeps a state and its snapshots. Clones keep the same.
 pub(crate) trait Keeper: Clone + Send + Sync + 'static {
@@ -14,8 +17,13 @@ pub(crate) trait Keeper: Clone + Send + Sync + 'static {
     /// A snapshot, as it is handed to another node.
     type Snapshot: Send + 'static;
 
-    /// Hands over what was touched. It is durable some time later.
-    fn write(&self, records: Vec<Record>, position: Position) -> impl Future<Output = io::Result<()>> + Send;
+    /// Hands over what was touched, and the state that it has led to. It is durable some time later.
+    fn write(
+        &self,
+        records: Vec<Record>,
+        position: Position,
+        state: Arc<State>,
+    ) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Makes a snapshot. Everything handed over before is durable when it is there.
     fn build(
@@ -49,16 +57,26 @@ impl Keeper for Files {
     type Config = Types;
     type Snapshot = SnapshotFile;
 
-    async fn write(&self, records: Vec<Record>, position: Position) -> io::Result<()> {
-        self.persister.write(records, position).await
+    async fn write(&self, records: Vec<Record>, position: Position, state: Arc<State>) -> io::Result<()> {
+        self.persister.write(records, position, state).await
     }
 
     async fn build(&self, state: State, position: Position) -> io::Result<Snapshot> {
         // The log is purged behind a snapshot: what it covers must be durable in both places first.
         self.persister.checkpoint().await?;
-        let folder = Arc::clone(&self.snapshots);
-        let snapshot = blocking(move || folder.write(&state, position)).await?;
-        Ok(Snapshot { meta: snapshot.meta(), snapshot })
+        loop {
+            let (folder, state, position) = (Arc::clone(&self.snapshots), state.clone(), position.clone());
+            match blocking(move || folder.write(&state, position)).await {
+                // The log is kept meanwhile.
+                Err(error) if is_full(&error) => {
+                    tracing::warn!(%error, "no room for a snapshot: it is made when there is some");
+                    self.persister.room().await;
+                }
+                written => {
+                    return written.map(|snapshot| Snapshot { meta: snapshot.meta(), snapshot });
+                }
+            }
+        }
     }
 
     async fn install(&self, snapshot: SnapshotFile) -> io::Result<(State, Position)> {

@@ -14,6 +14,7 @@ use futures::{Stream, StreamExt as _};
 use model::{
     State,
     command::Stamped,
+    planted::{Bug, is_planted},
     table::{Digest, LoadError},
 };
 use openraft::{
@@ -166,7 +167,8 @@ impl<K: Keeper> Machine<K> {
             Payload::Blank => Outcomes::default(),
             Payload::Normal(batch) => {
                 // An unknown command stops the node here; skipping it would make the replicas differ.
-                let commands = batch.commands().collect::<Result<Vec<Stamped>, _>>()?;
+                let kept = |one: &Result<_, _>| one.is_ok() || !is_planted(Bug::UnknownSkipped);
+                let commands = batch.commands().filter(kept).collect::<Result<Vec<Stamped>, _>>()?;
                 Outcomes(commands.iter().map(|stamped| self.state.apply(stamped)).collect())
             }
             Payload::Membership(membership) => {
@@ -210,7 +212,7 @@ impl<K: Keeper> RaftStateMachine<K::Config> for Machine<K> {
         for (responder, outcomes) in answers {
             responder.send(outcomes);
         }
-        self.keeper.write(records, self.position.clone()).await
+        self.keeper.write(records, self.position.clone(), self.view.state()).await
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {

@@ -21,6 +21,7 @@ use crate::{
     batch::Batch,
     fatal::Fatal,
     raft::{Types, entry},
+    space::Space,
     store::Store,
 };
 
@@ -36,7 +37,9 @@ impl Fixture {
     fn open(folder: &Path) -> Self {
         let (store, state, position) = Store::open(folder.join("state")).unwrap();
         let fatal = Arc::new(Fatal::new());
-        let (persister, writer) = Persister::start(store, Arc::clone(&fatal)).unwrap();
+        let held = (Arc::new(state.clone()), position.clone());
+        let space = Space::open(folder.to_path_buf()).unwrap();
+        let (persister, writer) = Persister::start(store, held, space, Arc::clone(&fatal)).unwrap();
         let snapshots = Arc::new(SnapshotFolder::open(folder.join("snapshots")).unwrap());
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         Self { machine, view, snapshots, writer, fatal }

@@ -27,7 +27,7 @@ use crate::{
     membership::Membership,
     promise::Promises,
     propose::Proposer,
-    raft::{Raft, Snapshot, Types},
+    raft::{Entry, Payload, Raft, Snapshot, Types},
     space::Space,
 };
 
@@ -116,6 +116,7 @@ impl Service {
             membership: Roll::from(&*metrics.membership_config),
             promises,
             digests: self.view.digests(),
+            full: self.space.is_full_here(),
         }
     }
 
@@ -163,7 +164,9 @@ impl Peer for Service {
         // The first request that cannot be read, is not the sender's to make, or has no room, ends the stream.
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
             let request = wire::read_append(request.ok()?).ok()?;
-            if !request.entries.is_empty() && space.is_full() {
+            // What makes a leader one is taken for as long as it can be written.
+            let commands = |entry: &Entry| matches!(entry.payload, Payload::Normal(_));
+            if request.entries.iter().any(commands) && space.is_scarce() {
                 return None;
             }
             let leader = request.vote.leader_id.voted_for;

@@ -205,7 +205,7 @@ pub(super) fn read_storage(bytes: &[u8]) -> io::Result<Uuid> {
 }
 
 pub(super) fn write_description(description: Description) -> v1::PeerDescribeResponse {
-    let Description { node, initialised, storage, membership, promises, digests } = description;
+    let Description { node, initialised, storage, membership, promises, digests, full } = description;
     let promises = promises.into_iter().map(|(storage, promise)| v1::PeerPromise {
         node: promise.node,
         storage: write_storage(storage),
@@ -222,6 +222,7 @@ pub(super) fn write_description(description: Description) -> v1::PeerDescribeRes
         members: membership.members.into_iter().map(write_member).collect(),
         promises: promises.collect(),
         digests: digests.collect(),
+        full,
     }
 }
 
@@ -252,6 +253,7 @@ pub(super) fn read_description(message: v1::PeerDescribeResponse) -> io::Result<
         },
         promises: promises.collect::<io::Result<_>>()?,
         digests: digests.collect::<io::Result<_>>()?,
+        full: message.full,
     })
 }
 

@@ -1,12 +1,15 @@
 //! A library to be put before a program with `LD_PRELOAD`: it keeps a journal of what the program does to one folder,
 //! from which the package `volatile` tells what a disk would hold after a power cut. It changes nothing that the
-//! program sees, and refuses to go on without its journal.
+//! program sees, and refuses to go on without its journal. Or it does to the program what a disk may do, as it is
+//! ordered to: calls fail, stall, or find no room.
 //!
 //! Only what Rust's standard library and sled call is watched. Nothing slips through for that: after each cut the
 //! folder is compared with what the journal says it must hold. `sync_file_range` is passed on and not recorded, because
 //! it makes nothing durable: neither a file's length nor what lies in the cache of the drive.
 
+mod disk;
 mod real;
+mod room;
 mod watch;
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
@@ -14,7 +17,9 @@ use std::slice;
 
 use libc::{AT_FDCWD, iovec, mode_t, off64_t, size_t, ssize_t};
 use volatile::journal::Record;
+use volatile::orders::Call;
 
+use disk::{Disk, refuse};
 use watch::{Watch, absolute, exists, give_up};
 
 /// # Safety
@@ -54,6 +59,7 @@ pub unsafe extern "C" fn openat(folder: c_int, path: *const c_char, flags: c_int
 /// As `write(2)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn write(fd: c_int, data: *const c_void, length: size_t) -> ssize_t {
+    let Some(length) = permitted(fd, None, length) else { return -1 };
     // SAFETY: the caller's.
     let write = || unsafe { real::write(fd, data, length) };
     // SAFETY: at most `length` bytes are asked for.
@@ -64,21 +70,35 @@ pub unsafe extern "C" fn write(fd: c_int, data: *const c_void, length: size_t) -
 /// As `writev(2)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
+    if Disk::get().is_some_and(|disk| disk.has(fd)) {
+        // SAFETY: the caller's.
+        let data = unsafe { joined(parts, count) };
+        // SAFETY: the bytes are ours for so long.
+        return unsafe { write(fd, data.as_ptr().cast(), data.len()) };
+    }
     // SAFETY: the caller's.
     let write = || unsafe { real::writev(fd, parts, count) };
     written(fd, None, write, |length| {
-        let mut data = Vec::with_capacity(length);
-        for part in 0..usize::try_from(count).unwrap_or(0) {
-            // SAFETY: there are `count` parts, each with as many bytes as it says.
-            let part = unsafe {
-                let part = *parts.add(part);
-                slice::from_raw_parts(part.iov_base.cast::<u8>(), part.iov_len)
-            };
-            data.extend_from_slice(part);
-        }
+        // SAFETY: the caller's.
+        let mut data = unsafe { joined(parts, count) };
         data.truncate(length);
         data
     })
+}
+
+/// # Safety
+/// There are `count` parts, each with as many bytes as it says.
+unsafe fn joined(parts: *const iovec, count: c_int) -> Vec<u8> {
+    let mut data = Vec::new();
+    for part in 0..usize::try_from(count).unwrap_or(0) {
+        // SAFETY: the caller's.
+        let part = unsafe {
+            let part = *parts.add(part);
+            slice::from_raw_parts(part.iov_base.cast::<u8>(), part.iov_len)
+        };
+        data.extend_from_slice(part);
+    }
+    data
 }
 
 /// # Safety
@@ -90,6 +110,7 @@ pub unsafe extern "C" fn pwrite64(
     length: size_t,
     offset: off64_t,
 ) -> ssize_t {
+    let Some(length) = permitted(fd, Some(offset), length) else { return -1 };
     // SAFETY: the caller's.
     let write = || unsafe { real::pwrite64(fd, data, length, offset) };
     // SAFETY: at most `length` bytes are asked for.
@@ -125,6 +146,10 @@ pub unsafe extern "C" fn sendfile64(to: c_int, from: c_int, offset: *mut off64_t
 /// As `ftruncate(2)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ftruncate64(fd: c_int, length: off64_t) -> c_int {
+    if !Disk::get().is_none_or(|disk| disk.room_to_resize(fd, length)) {
+        refuse(libc::ENOSPC);
+        return -1;
+    }
     // SAFETY: the caller's.
     let resize = || unsafe { real::ftruncate64(fd, length) };
     let Some((watch, inode)) = watched(fd) else { return resize() };
@@ -157,7 +182,7 @@ pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
     // SAFETY: the caller's.
-    let rename = || unsafe { real::rename(from, to) };
+    let rename = || freeing(AT_FDCWD, to, || unsafe { real::rename(from, to) });
     let Some(watch) = Watch::get() else { return rename() };
     let mut journal = watch.journal();
     let paths = absolute(AT_FDCWD, from).zip(absolute(AT_FDCWD, to));
@@ -195,7 +220,7 @@ pub unsafe extern "C" fn rmdir(path: *const c_char) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: the caller's.
-    let remove = || unsafe { real::unlink(path) };
+    let remove = || freeing(AT_FDCWD, path, || unsafe { real::unlink(path) });
     named(AT_FDCWD, path, remove, |path| Record::Unlink { path })
 }
 
@@ -204,7 +229,7 @@ pub unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn unlinkat(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
     // SAFETY: the caller's.
-    let remove = || unsafe { real::unlinkat(folder, path, flags) };
+    let remove = || freeing(folder, path, || unsafe { real::unlinkat(folder, path, flags) });
     named(folder, path, remove, |path| Record::Unlink { path })
 }
 
@@ -214,15 +239,48 @@ fn watched(fd: c_int) -> Option<(&'static Watch, u64)> {
 }
 
 fn unless_watched(fd: c_int, copy: impl FnOnce() -> ssize_t) -> ssize_t {
-    if watched(fd).is_none() {
+    if watched(fd).is_none() && !Disk::get().is_some_and(|disk| disk.has(fd)) {
         return copy();
     }
-    // SAFETY: it is this thread's.
-    unsafe { *libc::__errno_location() = libc::ENOSYS };
+    refuse(libc::ENOSYS);
     -1
 }
 
+/// How many of `length` bytes may be written. None when the call is to fail; the error is set.
+fn permitted(fd: c_int, offset: Option<off64_t>, length: size_t) -> Option<size_t> {
+    let Some(disk) = Disk::get() else { return Some(length) };
+    if let Some(error) = disk.hinders(fd, Call::Write) {
+        refuse(error);
+        return None;
+    }
+    let permitted = disk.room_to_write(fd, offset, length);
+    if permitted.is_none() {
+        refuse(libc::ENOSPC);
+    }
+    permitted
+}
+
+/// Does what makes the file with this path go.
+fn freeing(folder: c_int, path: *const c_char, change: impl FnOnce() -> c_int) -> c_int {
+    let Some(disk) = Disk::get() else { return change() };
+    let freed = disk.freed_by(folder, path);
+    let answer = change();
+    if answer == 0 {
+        disk.give_back(freed);
+    }
+    answer
+}
+
 fn opened(folder: c_int, path: *const c_char, flags: c_int, open: impl FnOnce() -> c_int) -> c_int {
+    let truncates = flags & libc::O_TRUNC != 0;
+    let freed = Disk::get().filter(|_| truncates).map_or(0, |disk| disk.freed_by(folder, path));
+    let open = || {
+        let fd = open();
+        if let (0.., Some(disk), 1..) = (fd, Disk::get(), freed) {
+            disk.give_back(freed);
+        }
+        fd
+    };
     let Some(watch) = Watch::get() else { return open() };
     let mut journal = watch.journal();
     let new = flags & libc::O_CREAT != 0 && !exists(folder, path);
@@ -255,6 +313,10 @@ fn written(
 /// Makes durable. What other threads write meanwhile may be covered or not, and counts as not covered; as long as the
 /// call has not come back, nothing is.
 fn synced(fd: c_int, sync: impl FnOnce() -> c_int) -> c_int {
+    if let Some(error) = Disk::get().and_then(|disk| disk.hinders(fd, Call::Sync)) {
+        refuse(error);
+        return -1;
+    }
     let Some((watch, inode)) = watched(fd) else { return sync() };
     let covered = watch.journal().records();
     let answer = sync();

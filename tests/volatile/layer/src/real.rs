@@ -22,7 +22,9 @@ macro_rules! real {
 
 real! {
     copy_file_range(from: c_int, from_offset: *mut off64_t, to: c_int, to_offset: *mut off64_t, length: size_t, flags: c_uint) -> ssize_t;
+    fallocate64(fd: c_int, mode: c_int, offset: off64_t, length: off64_t) -> c_int;
     fdatasync(fd: c_int) -> c_int;
+    fstatvfs64(fd: c_int, found: *mut libc::statvfs64) -> c_int;
     fsync(fd: c_int) -> c_int;
     ftruncate64(fd: c_int, length: off64_t) -> c_int;
     mkdir(path: *const c_char, mode: mode_t) -> c_int;
@@ -32,6 +34,7 @@ real! {
     rename(from: *const c_char, to: *const c_char) -> c_int;
     rmdir(path: *const c_char) -> c_int;
     sendfile64(to: c_int, from: c_int, offset: *mut off64_t, length: size_t) -> ssize_t;
+    statvfs64(path: *const c_char, found: *mut libc::statvfs64) -> c_int;
     unlink(path: *const c_char) -> c_int;
     unlinkat(folder: c_int, path: *const c_char, flags: c_int) -> c_int;
     write(fd: c_int, data: *const c_void, length: size_t) -> ssize_t;

@@ -97,7 +97,7 @@ impl Journal {
 }
 
 /// Kind, device and inode of what is open.
-fn status(fd: c_int) -> Option<(libc::mode_t, u64, u64)> {
+pub(crate) fn status(fd: c_int) -> Option<(libc::mode_t, u64, u64)> {
     let mut status = MaybeUninit::<libc::stat64>::uninit();
     // SAFETY: there is room for the answer.
     if unsafe { libc::fstat64(fd, status.as_mut_ptr()) } != 0 {
@@ -116,7 +116,7 @@ pub(crate) fn exists(folder: c_int, path: *const c_char) -> bool {
 }
 
 /// Where something that is open lies.
-fn path_of(fd: c_int) -> Option<PathBuf> {
+pub(crate) fn path_of(fd: c_int) -> Option<PathBuf> {
     let link = CString::new(format!("/proc/self/fd/{fd}")).ok()?;
     let mut path = vec![0_u8; libc::PATH_MAX as usize];
     // SAFETY: there is room for as many bytes as are said.

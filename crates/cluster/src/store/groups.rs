@@ -1,0 +1,168 @@
+//! Audit records as the store keeps them: many in one value. They are only ever appended, and there is one for every
+//! command: a value each would be most of what sled has to do.
+
+use std::{collections::BTreeMap, io};
+
+use model::{
+    audit::AuditRecord,
+    table::{Record, Row as _},
+};
+
+use crate::{machine::RestoreError, raft::damaged};
+
+/// The table under which groups are stored, which no table of the model is numbered with. Never reused.
+pub(super) const TABLE: u8 = u8::MAX;
+/// Records in a group: those with the sequences from a multiple of this one up to the next.
+const RECORDS: u64 = 64;
+
+/// The group that is still being filled. It is written again whenever it grows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Groups {
+    number: u64,
+    /// Encoded records by their sequence.
+    records: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Groups {
+    /// Replaces the audit records among `records` by the groups that they belong to.
+    ///
+    /// # Errors
+    /// An audit record of a group that is behind the newest one, or one that is removed: the log is only appended to.
+    pub(super) fn fold(&mut self, records: Vec<Record>) -> io::Result<Vec<Record>> {
+        let (audit, mut others): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.table == AuditRecord::TAG);
+        // By their numbers: encoded, 300 comes before 2.
+        let mut appended = BTreeMap::new();
+        for record in audit {
+            let sequence = postcard::from_bytes(&record.key).map_err(damaged)?;
+            appended.insert(sequence, record.value.ok_or_else(not_appended)?);
+        }
+        for (sequence, value) in appended {
+            let number = sequence / RECORDS;
+            if number < self.number {
+                return Err(not_appended());
+            }
+            if number > self.number {
+                others.extend(self.close());
+                self.number = number;
+            }
+            self.records.insert(sequence, value);
+        }
+        others.extend(self.record());
+        Ok(others)
+    }
+
+    /// Gives the records of a group back, and goes on filling it when it is the newest.
+    pub(super) fn unfold(&mut self, record: &Record) -> Result<Vec<Record>, RestoreError> {
+        let key = record.key.as_slice().try_into().map_err(|_| RestoreError::Unreadable)?;
+        let number = u64::from_be_bytes(key);
+        let records = split(record.value.as_deref().unwrap_or_default()).ok_or(RestoreError::Unreadable)?;
+        if number >= self.number {
+            *self = Self { number, records: records.clone() };
+        }
+        let row = |(sequence, value): (u64, Vec<u8>)| Record {
+            table: AuditRecord::TAG,
+            key: postcard::to_stdvec(&sequence).expect("plain data always encodes into memory"),
+            value: Some(value),
+        };
+        Ok(records.into_iter().map(row).collect())
+    }
+
+    fn close(&mut self) -> Option<Record> {
+        let record = self.record();
+        self.records.clear();
+        record
+    }
+
+    fn record(&self) -> Option<Record> {
+        let value = (!self.records.is_empty()).then(|| join(&self.records))?;
+        Some(Record { table: TABLE, key: self.number.to_be_bytes().into(), value: Some(value) })
+    }
+}
+
+/// For each record its sequence, 64 bits, and its length, 32 bits, both big-endian, and then its bytes.
+fn join(records: &BTreeMap<u64, Vec<u8>>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(records.values().map(|value| 12 + value.len()).sum());
+    for (sequence, value) in records {
+        bytes.extend_from_slice(&sequence.to_be_bytes());
+        let length = u32::try_from(value.len()).expect("an audit record is far smaller than 4 GiB");
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(value);
+    }
+    bytes
+}
+
+fn split(mut bytes: &[u8]) -> Option<BTreeMap<u64, Vec<u8>>> {
+    let mut records = BTreeMap::new();
+    while !bytes.is_empty() {
+        let (sequence, rest) = bytes.split_first_chunk::<8>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (value, rest) = rest.split_at_checked(length)?;
+        records.insert(u64::from_be_bytes(*sequence), value.to_vec());
+        bytes = rest;
+    }
+    Some(records)
+}
+
+fn not_appended() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "an audit record was changed: they are only appended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audit(sequence: u64) -> Record {
+        Record {
+            table: AuditRecord::TAG,
+            key: postcard::to_stdvec(&sequence).unwrap(),
+            value: Some(format!("record {sequence}").into_bytes()),
+        }
+    }
+
+    fn unfold(stored: &BTreeMap<Vec<u8>, Record>) -> (Groups, Vec<Record>) {
+        let mut groups = Groups::default();
+        let records = stored.values().flat_map(|record| groups.unfold(record).unwrap()).collect();
+        (groups, records)
+    }
+
+    #[test]
+    fn records_come_back_in_order_however_they_were_handed_over() {
+        let mut groups = Groups::default();
+        let mut stored = BTreeMap::new();
+        let sequences: Vec<u64> = (1..1_000).collect();
+        for some in sequences.chunks(37) {
+            let mut records: Vec<_> = some.iter().map(|sequence| audit(*sequence)).collect();
+            // As the bytes of their keys are ordered.
+            records.sort_by(|a, b| a.key.cmp(&b.key));
+            let other = Record { table: 3, key: vec![1], value: None };
+            records.push(other.clone());
+            let folded = groups.fold(records).unwrap();
+            assert!(folded.contains(&other));
+            let kept = folded.into_iter().filter(|record| record.table == TABLE);
+            stored.extend(kept.map(|record| (record.key.clone(), record)));
+            let (read, records) = unfold(&stored);
+            assert_eq!(read, groups, "whoever reopens the store goes on with the same group");
+            assert_eq!(records, (1..=*some.last().unwrap()).map(audit).collect::<Vec<_>>());
+        }
+        assert_eq!(stored.len(), 1_000 / 64 + 1);
+    }
+
+    #[test]
+    fn an_audit_record_that_is_not_appended_is_an_error() {
+        let mut groups = Groups::default();
+        groups.fold((1..200).map(audit).collect()).unwrap();
+        assert!(groups.fold(vec![audit(3)]).is_err());
+        assert!(groups.fold(vec![Record { value: None, ..audit(200) }]).is_err());
+    }
+
+    #[test]
+    fn a_cut_group_is_unreadable() {
+        let whole = Groups::default().fold(vec![audit(1), audit(2)]).unwrap().remove(0);
+        for length in (1..whole.value.as_ref().unwrap().len()).filter(|length| *length != 12 + 8) {
+            let value = whole.value.as_ref().map(|value| value[..length].to_vec());
+            assert!(Groups::default().unfold(&Record { value, ..whole.clone() }).is_err(), "{length}");
+        }
+    }
+}
