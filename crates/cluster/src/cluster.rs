@@ -12,6 +12,7 @@ use model::{State, command::Command, name::NodeId, outcome::Outcome};
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     admission::Gate,
@@ -85,15 +86,7 @@ impl Cluster {
         let Restored { log, store, state, position, snapshots } =
             Restored::open(&layout, &peers, settings.rejoin, &space).await?;
         let may_renew = settings.rejoin == Rejoin::Automatic && peers.ids().next().is_some();
-        let identity = layout.identity().or_else(|error| {
-            if error.kind() != io::ErrorKind::InvalidData || !may_renew {
-                return Err(error);
-            }
-            // Who this storage was is not known: it is another one, and comes back as a learner.
-            tracing::error!(%error, "the identity of the storage is damaged: it is given another");
-            layout.renew_identity()
-        });
-        let gate = Arc::new(Gate::new(identity.map_err(in_folder(&settings.data))?));
+        let gate = Arc::new(Gate::new(identity(&layout, may_renew).map_err(in_folder(&settings.data))?));
         let promises = Arc::new(Promises::open(layout.promises()));
         let stand = stand(&log, &position, &snapshots);
 
@@ -276,6 +269,18 @@ impl Cluster {
         }
         drop(lock);
     }
+}
+
+/// The identity of this storage. A damaged one says nothing about what the storage was: where the node may take part
+/// as a new storage, it is given another identity, and comes back as a learner.
+fn identity(layout: &Layout, may_renew: bool) -> io::Result<Uuid> {
+    layout.identity().or_else(|error| {
+        if error.kind() != io::ErrorKind::InvalidData || !may_renew {
+            return Err(error);
+        }
+        tracing::error!(%error, "the identity of the storage is damaged: it is given another");
+        layout.renew_identity()
+    })
 }
 
 /// How far the storage goes: a snapshot or the state may be ahead of a log that was cleaned behind them.

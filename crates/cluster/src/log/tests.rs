@@ -56,6 +56,25 @@ impl StoreBuilder<Types, MemoryLog, Machine, TempDir> for InMemory {
     }
 }
 
+/// The folder of a log, in another one: what the log keeps beside its folder goes with it.
+struct LogFolder {
+    log: PathBuf,
+    _outer: TempDir,
+}
+
+impl LogFolder {
+    fn new() -> Self {
+        let outer = tempfile::tempdir().unwrap();
+        let log = outer.path().join("log");
+        fs::create_dir(&log).unwrap();
+        Self { log, _outer: outer }
+    }
+
+    fn path(&self) -> &Path {
+        &self.log
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_on_disk_passes_the_suite_of_openraft() {
     Suite::test_all(OnDisk).await.unwrap();
@@ -108,7 +127,7 @@ async fn reopen(log: DiskLog, folder: &Path) -> DiskLog {
 
 #[tokio::test]
 async fn every_write_is_there_after_a_reopening() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = LogFolder::new();
     let mut log = DiskLog::open(folder.path()).unwrap();
     let mut expected = Seen::default();
     for step in 0..6 {
@@ -155,7 +174,7 @@ async fn every_write_is_there_after_a_reopening() {
 
 #[tokio::test]
 async fn many_chunks_survive_a_reopening_and_purged_ones_are_deleted() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = LogFolder::new();
     let mut log = DiskLog::open(folder.path()).unwrap();
     let long = Batch::from_bytes(vec![7; 1024 * 1024].into());
     for index in 0..100 {
@@ -174,7 +193,7 @@ async fn many_chunks_survive_a_reopening_and_purged_ones_are_deleted() {
 
 #[tokio::test]
 async fn entries_that_contradict_the_applied_state_are_removed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = LogFolder::new();
     let mut log = DiskLog::open(folder.path()).unwrap();
     append(&mut log, (0..10).map(|index| commands(1, index)).collect()).await;
     log.agree_with(log_id(1, 5)).unwrap();
@@ -193,7 +212,7 @@ fn chunks(folder: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn a_torn_tail_opens_as_a_prefix_and_never_as_something_else() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = LogFolder::new();
     let mut log = DiskLog::open(folder.path()).unwrap();
     append(&mut log, (0..5).map(|index| commands(1, index)).collect()).await;
     let chunk = chunks(folder.path()).pop().unwrap();
@@ -204,7 +223,7 @@ async fn a_torn_tail_opens_as_a_prefix_and_never_as_something_else() {
     drop(log);
     assert!(whole.len() as u64 > before, "the last record stands in the same chunk");
     for length in before..=whole.len() as u64 {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = LogFolder::new();
         fs::write(copy.path().join(chunk.file_name().unwrap()), &whole[..usize::try_from(length).unwrap()])
             .unwrap();
         let mut log = DiskLog::open(copy.path()).unwrap();
@@ -220,7 +239,7 @@ async fn a_torn_tail_opens_as_a_prefix_and_never_as_something_else() {
 
 #[tokio::test]
 async fn a_flipped_bit_in_the_log_is_never_served() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = LogFolder::new();
     let mut log = DiskLog::open(folder.path()).unwrap();
     log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
     append(&mut log, (0..3).map(|index| commands(1, index)).collect()).await;
@@ -230,7 +249,7 @@ async fn a_flipped_bit_in_the_log_is_never_served() {
     drop(log);
     let mut refused = 0;
     for place in 0..whole.len() {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = LogFolder::new();
         let mut damaged = whole.clone();
         damaged[place] ^= 1 << (place % 8);
         fs::write(copy.path().join(chunk.file_name().unwrap()), &damaged).unwrap();
@@ -266,7 +285,7 @@ async fn a_crash_keeps_what_was_flushed_and_nothing_else() {
 
 #[tokio::test]
 async fn nothing_is_acknowledged_before_it_is_durable() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = LogFolder::new();
     let mut log = DiskLog::open(folder.path()).unwrap();
     for term in 1..20 {
         log.save_vote(&Vote::new(term, 1)).await.unwrap();
