@@ -143,7 +143,8 @@ impl Row for Version {
     const TAG: u8 = 5;
 }
 
-/// The life of a version. It only moves right, but for `Tainted` back to `Active` when a rotation is rolled back.
+/// The life of a version. It only moves right, but for `Tainted` back to `Active` when a rotation is rolled back, or
+/// goes on after all because the version it went back to was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VersionState {
     /// Sealed and committed, perhaps already known to the target.

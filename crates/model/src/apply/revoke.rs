@@ -13,7 +13,7 @@ use crate::{
     outcome::{Applied, Outcome},
     planted::{Bug, is_planted},
     refusal::{Code, Refusal},
-    rotation::{Cause, Event, Order, Stage, transition},
+    rotation::{Cause, Event, Order, Rotation, Stage, transition},
     schedule::RotationPolicy,
     time::Span,
 };
@@ -165,6 +165,9 @@ impl State {
         for stage in [Stage::Retire, Stage::Sever, Stage::ProveRefused] {
             passed = passed.without(stage);
         }
+        if passed.contains(Stage::Rollback) {
+            self.withdraw(&rotation);
+        }
         rotation.from = rotation.from.filter(|from| !numbers.contains(from));
         // A version that was to be retired in due course, but is not revoked, is left alone for now.
         let dying = |number: &u32| {
@@ -182,6 +185,17 @@ impl State {
         rotation.drain_until = None;
         rotation.passed = passed;
         self.enter(rotation, stage);
+    }
+
+    /// The way back may have removed the candidate at the target: nobody is told to use it until it is published anew.
+    fn withdraw(&mut self, rotation: &Rotation) {
+        let Some(to) = rotation.to else { return };
+        self.credentials.update(&rotation.credential, |row| row.current = row.current.filter(|it| *it != to));
+        self.change_versions(rotation, Some(to), |version| {
+            if version.state == VersionState::Active {
+                version.state = VersionState::Tainted;
+            }
+        });
     }
 
     /// The repairs under way that `command`, which wants nothing alive, leaves without a purpose.

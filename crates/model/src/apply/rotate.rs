@@ -275,7 +275,7 @@ impl State {
         }
     }
 
-    fn change_versions(
+    pub(super) fn change_versions(
         &mut self,
         rotation: &Rotation,
         numbers: impl IntoIterator<Item = u32>,

@@ -192,6 +192,7 @@ fn a_way_back_to_a_revoked_version_becomes_a_way_forward() {
         machine.ok(AbortRotation { id, reason: "wrong day".into() });
         machine.attempt(Job::Rotation(id), Step::Rollback, failed(FailureClass::Unreachable, Span(0)));
         machine.ok(revoke(version(1), ReasonCode::KeyCompromise));
+        assert_eq!(machine.credential().current, None, "the way back may have removed the candidate");
         machine.wait_out(id);
         machine.perform(id, &DEATH);
         // Nobody knows how far the way back has gone: the target is asked, and the rest is done again.
