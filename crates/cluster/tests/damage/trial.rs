@@ -255,11 +255,12 @@ fn harm(bytes: &mut Vec<u8>, damage: Damage, random: &mut Random) {
     }
 }
 
-/// A file that is not empty.
+/// A file that is not empty and was not set aside in an earlier trial.
 fn pick(root: &Path, random: &mut Random) -> PathBuf {
     let mut files = Vec::new();
     list(root, &mut files);
     files.retain(|path| fs::metadata(path).unwrap().len() > 0);
+    files.retain(|path| path.extension().is_none_or(|extension| extension != "damaged"));
     files.sort();
     files.swap_remove(random.below(files.len()))
 }

@@ -41,10 +41,13 @@ impl State {
         if command.review_by <= self.now() {
             return refuse(Code::ReviewDateRequired, "`reviewBy` is missing or lies in the past");
         }
-        if let Some(old) = self.identities.get(&command.name) {
-            self.index.remove_identity(old);
+        let old = self.identities.get(&command.name);
+        if old.map(|row| row.review_by) != Some(identity.review_by) {
+            if let Some(old) = old {
+                self.index.remove_identity(old);
+            }
+            self.index.add_identity(&identity);
         }
-        self.index.add_identity(&identity);
         Ok(put(&mut self.identities, command.name.clone(), identity))
     }
 

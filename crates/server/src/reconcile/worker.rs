@@ -128,6 +128,7 @@ async fn begin(context: &Context, work: &Work) -> Option<u64> {
         Ok(Ok(_)) => None,
         Ok(Err(refusal)) => {
             tracing::debug!(job = %work.job, step = work.step.as_str(), %refusal, "not begun");
+            catch_up(context).await;
             None
         }
         Err(error) => {
@@ -135,6 +136,15 @@ async fn begin(context: &Context, work: &Work) -> Option<u64> {
             None
         }
     }
+}
+
+/// Waits until this node knows what the refusal came from. Only a node that is behind, or was overtaken, proposes what
+/// is not owed; one that stays behind must not propose it again and again.
+async fn catch_up(context: &Context) {
+    if let Err(error) = context.consensus.read().await {
+        tracing::debug!(%error, "this node is behind");
+    }
+    context.runtime.sleep(AGAIN_AFTER).await;
 }
 
 /// Performs the step with what a linearizable read shows, which includes the intent just committed.
@@ -178,4 +188,198 @@ fn report(job: Job, fence: u64, outcome: &Outcome) {
 
 fn failed(class: FailureClass, message: String) -> StepOutcome {
     StepOutcome::Failed { failure: Failure { class, message }, retry_after: Span::seconds(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use cluster::Progress;
+    use futures::future::BoxFuture;
+    use model::{
+        command::{
+            AnnounceNode, PutCredential, PutIdentity, PutSchedule, PutTarget, ReportReachable,
+            TriggerSchedule,
+        },
+        credential::Strategy,
+        name::NodeId,
+        refusal::{Code, Refusal},
+        schedule::{Misfire, RotationPolicy},
+        target::SecretPolicy,
+        timing::Timing,
+    };
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        clock::Runtime,
+        consensus::{Consensus, Standing},
+        reconcile::Hands,
+        testing::Alone,
+    };
+
+    /// A clock that moves when somebody waits.
+    #[derive(Clone, Default)]
+    struct Patient(Arc<AtomicU64>);
+
+    impl Patient {
+        async fn wait(self, millis: u64) {
+            self.0.fetch_add(millis, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+
+        fn waited(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Runtime for Patient {
+        fn now(&self) -> Time {
+            Alone::new().now().plus(Span::hours(1)).plus(Span(self.waited()))
+        }
+
+        fn uptime(&self) -> Duration {
+            Duration::from_millis(self.waited())
+        }
+
+        fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+            Box::pin(self.clone().wait(u64::try_from(duration.as_millis()).unwrap()))
+        }
+
+        fn spawn(&self, task: BoxFuture<'static, ()>) {
+            drop(tokio::spawn(task));
+        }
+    }
+
+    /// A node that is cut off from what the others commit, but not from the leader: it sees work that was done long ago.
+    struct Behind {
+        state: Arc<State>,
+        progress: watch::Sender<Progress>,
+        proposals: AtomicU64,
+        clock: Patient,
+    }
+
+    impl Consensus for Behind {
+        fn propose(&self, _: String, _: Command) -> BoxFuture<'_, Result<Outcome, Unagreed>> {
+            self.proposals.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(Err(Refusal::new(Code::WrongStep, "it was done"))) })
+        }
+
+        fn read(&self) -> BoxFuture<'_, Result<Arc<State>, Unagreed>> {
+            Box::pin(async {
+                self.clock.clone().wait(5_000).await;
+                Err(Unagreed::NoLeader)
+            })
+        }
+
+        fn local(&self) -> Arc<State> {
+            Arc::clone(&self.state)
+        }
+
+        fn watch(&self) -> watch::Receiver<Progress> {
+            self.progress.subscribe()
+        }
+
+        fn standing(&self) -> Standing {
+            Standing::default()
+        }
+    }
+
+    struct NoHands;
+
+    impl Hands for NoHands {
+        fn founding(&self, _: &State) -> Vec<Command> {
+            Vec::new()
+        }
+
+        fn perform<'a>(
+            &'a self,
+            _: &'a State,
+            _: &'a Work,
+            _: u64,
+            _: Duration,
+        ) -> BoxFuture<'a, StepOutcome> {
+            unreachable!("nothing is begun")
+        }
+    }
+
+    /// A state in which node 1 owes the first step of a rotation.
+    fn owing() -> Arc<State> {
+        let alone = Alone::new();
+        let user = "orders_user".to_owned();
+        let commands: Vec<Command> = vec![
+            AnnounceNode { id: NodeId(1), client_address: "a:1".into(), version: "0".into() }.into(),
+            ReportReachable { nodes: [NodeId(1)].into() }.into(),
+            PutIdentity {
+                name: "orders".parse().unwrap(),
+                owner: "payments".into(),
+                purpose: "takes orders".into(),
+                workload: "api".into(),
+                environment: "test".into(),
+                review_by: Time::MAX,
+            }
+            .into(),
+            PutTarget {
+                name: "db".parse().unwrap(),
+                provider: "postgres".into(),
+                params: [("host".to_owned(), "db".to_owned())].into(),
+                admin: None,
+                secrets: SecretPolicy::default(),
+                break_glass_roles: Vec::new(),
+            }
+            .into(),
+            PutCredential {
+                name: "orders-db".parse().unwrap(),
+                identity: "orders".parse().unwrap(),
+                target: "db".parse().unwrap(),
+                strategy: Strategy::SingleUser { username: user },
+                stores: Vec::new(),
+                workloads: Vec::new(),
+                shared: None,
+                adopt: None,
+            }
+            .into(),
+            PutSchedule {
+                name: "monthly".parse().unwrap(),
+                credential: "orders-db".parse().unwrap(),
+                timing: Timing::Every { period: Span::days(30), phase: Span(0) },
+                jitter: Span(0),
+                misfire: Misfire::RunOnce,
+                policy: RotationPolicy::default(),
+            }
+            .into(),
+            TriggerSchedule { name: "monthly".parse().unwrap() }.into(),
+        ];
+        for command in commands {
+            alone.apply("test", command).unwrap();
+        }
+        alone.local()
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_behind_does_not_propose_what_was_refused_again_and_again() {
+        let clock = Patient::default();
+        let behind = Arc::new(Behind {
+            state: owing(),
+            progress: watch::Sender::default(),
+            proposals: AtomicU64::default(),
+            clock: clock.clone(),
+        });
+        let context = Context {
+            node: NodeId(1),
+            consensus: Arc::clone(&behind) as Arc<dyn Consensus>,
+            hands: Arc::new(NoHands),
+            runtime: Arc::new(clock.clone()),
+            concurrent_steps: 4,
+        };
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run(context, shutdown.clone()));
+        let proposals = || behind.proposals.load(Ordering::SeqCst);
+        while clock.waited() < 60_000 && proposals() < 1_000 {
+            tokio::task::yield_now().await;
+        }
+        shutdown.cancel();
+        running.await.unwrap();
+        assert!((1..=12).contains(&proposals()), "{} in a minute", proposals());
+    }
 }
