@@ -13,6 +13,7 @@ use futures::future::join_all;
 use model::{
     name::NodeId,
     planted::{Bug, is_planted},
+    time::Time,
 };
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::Notify;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    clock::{Clock, Heard, difference},
     disk::Layout,
     fatal::Fatal,
     machine::blocking,
@@ -104,6 +106,10 @@ pub(crate) struct Description {
     pub(crate) digests: BTreeMap<u64, [u8; 32]>,
     /// Whether its disk is full.
     pub(crate) full: bool,
+    /// What it takes the time to be.
+    pub(crate) time: Time,
+    /// Whether its wall clock says something else.
+    pub(crate) clock_off: bool,
 }
 
 /// What the peer port asks before it lets Raft answer.
@@ -207,6 +213,7 @@ pub(crate) struct Asking {
     pub(crate) raft: Raft,
     pub(crate) peers: Peers,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -226,7 +233,7 @@ impl Asking {
         let mut stand = Some(self.stand);
         loop {
             let own = Roll::from(&*self.raft.metrics().borrow_watched().membership_config);
-            let answers = ask_all(&self.peers).await;
+            let answers = ask_all(&self.peers, &self.clock).await;
             let about = About { node: self.node, storage: self.gate.storage(), stand, noted: self.noted };
             match about.judge(&own, &answers, self.peers.ids().count()) {
                 Verdict::Wait => {}
@@ -301,10 +308,20 @@ impl Asking {
     }
 }
 
-/// Asks all other nodes at once, and gives the answers that came.
-pub(crate) async fn ask_all(peers: &Peers) -> Vec<Description> {
-    let asked = peers.ids().map(|node| peers.describe(node, ASK_TIMEOUT));
-    join_all(asked).await.into_iter().filter_map(Result::ok).collect()
+/// Asks all other nodes at once, and gives the answers that came. The clock hears what time they have.
+pub(crate) async fn ask_all(peers: &Peers, clock: &Clock) -> Vec<Description> {
+    let ask = async |node| {
+        let asked = clock.now();
+        let answer = peers.describe(node, ASK_TIMEOUT).await.ok()?;
+        // It was written down half way between.
+        let here = Time(asked.0.midpoint(clock.now().0));
+        let heard = Heard { ahead_ms: difference(answer.time, here), follows_wall: !answer.clock_off };
+        Some((answer, heard))
+    };
+    let answers: Vec<_> = join_all(peers.ids().map(ask)).await.into_iter().flatten().collect();
+    let heard: Vec<_> = answers.iter().map(|(answer, heard)| (answer.node, *heard)).collect();
+    clock.hear(&heard, peers.ids().count() + 1);
+    answers.into_iter().map(|(answer, _)| answer).collect()
 }
 
 struct About {
@@ -363,6 +380,8 @@ mod tests {
             promises: promise.map(|promise| (MINE, promise)).into_iter().collect(),
             digests: BTreeMap::new(),
             full: false,
+            time: Time::default(),
+            clock_off: false,
         }
     }
 

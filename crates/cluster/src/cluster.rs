@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use model::{State, command::Command, name::NodeId, outcome::Outcome};
+use model::{State, command::Command, name::NodeId, outcome::Outcome, time::Time};
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     admission::Gate,
+    clock::Clock,
     disk::{Layout, Lock},
     error::{ProposeError, ReadError, StartError, TransferError},
     fatal::{self, Fatal},
@@ -47,6 +48,7 @@ struct Inner {
     gate: Arc<Gate>,
     raft: Raft,
     view: Arc<View>,
+    clock: Arc<Clock>,
     proposer: Proposer,
     reader: Reader,
     fatal: Arc<Fatal>,
@@ -112,6 +114,7 @@ impl Cluster {
             promises,
             view,
             space,
+            clock: Arc::new(Clock::of_machine()),
             fatal,
             shutdown: shutdown.child_token(),
             settings,
@@ -123,7 +126,7 @@ impl Cluster {
         raft.run();
         let reader = Reader::start(parts.confirmer());
         parts.start_tasks(stand, collector);
-        let Parts { settings, gate, view, fatal, shutdown, layout, .. } = parts;
+        let Parts { settings, gate, view, clock, fatal, shutdown, layout, .. } = parts;
         let observing =
             observe(raft.clone(), layout, Arc::clone(&view), Arc::clone(&fatal), shutdown.clone());
         tokio::spawn(observing);
@@ -135,6 +138,7 @@ impl Cluster {
             gate,
             raft,
             view,
+            clock,
             proposer,
             reader,
             fatal,
@@ -177,6 +181,13 @@ impl Cluster {
         self.0.view.progress().subscribe()
     }
 
+    /// What time it is, as far as this node can tell: its wall clock, unless that has jumped or the majority of the nodes
+    /// says otherwise.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.0.clock.now()
+    }
+
     /// What this node knows about itself and its cluster.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -202,6 +213,7 @@ impl Cluster {
                 .map(|(id, member)| (NodeId(*id), member.address.clone()))
                 .collect(),
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
+            clock_off: self.0.clock.off(),
             fatal: self.0.fatal.reason(),
         }
     }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{Admission, Description, Gate, ask_all},
+    clock::Clock,
     disk::{Layout, is_full},
     fatal::{self, Fatal},
     log::DiskLog,
@@ -34,6 +35,7 @@ pub(crate) struct Comparing {
     pub(crate) promises: Arc<Promises>,
     pub(crate) view: Arc<View>,
     pub(crate) space: Arc<Space>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -57,7 +59,7 @@ impl Comparing {
                 () = self.shutdown.cancelled() => break,
                 () = tokio::time::sleep(EVERY) => {}
             }
-            let answers = ask_all(&self.peers).await;
+            let answers = ask_all(&self.peers, &self.clock).await;
             self.learn(&answers);
             for answer in &answers {
                 self.space.hear(answer.node, answer.full);
@@ -144,6 +146,7 @@ fn compare(own: &BTreeMap<u64, [u8; 32]>, answers: &[Description], nodes: usize)
 
 #[cfg(test)]
 mod tests {
+    use model::time::Time;
     use uuid::Uuid;
 
     use super::*;
@@ -158,6 +161,8 @@ mod tests {
             promises: BTreeMap::new(),
             digests: digests.iter().map(|(index, byte)| (*index, [*byte; 32])).collect(),
             full: false,
+            time: Time::default(),
+            clock_off: false,
         }
     }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     admission::ask_all,
+    clock::Clock,
     fatal::Fatal,
     peer::Peers,
     raft::{Member, Raft},
@@ -27,6 +28,7 @@ pub(crate) async fn form(
     storage: Uuid,
     raft: Raft,
     peers: Peers,
+    clock: &Clock,
     fatal: &Fatal,
     shutdown: CancellationToken,
 ) {
@@ -35,7 +37,7 @@ pub(crate) async fn form(
     }
     let mut waiting = false;
     while let Ok(false) = raft.is_initialized().await {
-        let answers = ask_all(&peers).await;
+        let answers = ask_all(&peers, clock).await;
         if let Some(member) = answers.iter().find(|answer| answer.initialised) {
             tracing::warn!(node = %member.node, "this node has no log, but a peer belongs to a cluster already");
             return;

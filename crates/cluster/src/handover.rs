@@ -1,4 +1,5 @@
-//! A leader whose disk is full or does not answer hands the lead over: the others can commit without it.
+//! A leader whose disk is full or does not answer, or whose clock is not to be believed, hands the lead over: the others
+//! can commit without it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +7,7 @@ use model::name::NodeId;
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::{log::DiskLog, raft::Raft, space::Space, status};
+use crate::{clock::Clock, log::DiskLog, raft::Raft, space::Space, status};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -20,6 +21,7 @@ pub(crate) struct Handover {
     pub(crate) raft: Raft,
     pub(crate) log: DiskLog,
     pub(crate) space: Arc<Space>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) heartbeat: Duration,
     pub(crate) shutdown: CancellationToken,
 }
@@ -50,13 +52,15 @@ impl Handover {
             Some("the disk does not answer")
         } else if self.space.is_full_here() {
             Some("the disk is full")
+        } else if self.clock.off().is_some() {
+            Some("the wall clock is not to be believed")
         } else {
             None
         }
     }
 
-    /// The voter that is heard, has room and has the most of the log, when this node leads. None where all are full:
-    /// every change of the leader costs room.
+    /// The voter that is heard, has room and a clock that is right, and has the most of the log, when this node leads.
+    /// None where all are full, for every change of the leader costs room, or where all clocks are off.
     fn successor(&self) -> Option<NodeId> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         if metrics.state != ServerState::Leader {
@@ -65,7 +69,7 @@ impl Handover {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let peers = status::peers(&metrics, self.heartbeat);
         let heard = peers.iter().filter(|(node, peer)| peer.reachable && voters.contains(&node.0));
-        let able = heard.filter(|(node, _)| !self.space.is_full_at(**node));
+        let able = heard.filter(|(node, _)| !self.space.is_full_at(**node) && !self.clock.is_off_at(**node));
         able.max_by_key(|(_, peer)| peer.matched).map(|(node, _)| *node)
     }
 }

@@ -4,6 +4,7 @@
 
 mod admission;
 mod batch;
+mod clock;
 mod cluster;
 mod compare;
 mod disk;

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{Asking, Gate},
+    clock::Clock,
     compare::Comparing,
     disk::Layout,
     fatal::Fatal,
@@ -35,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) promises: Arc<Promises>,
     pub(crate) view: Arc<View>,
     pub(crate) space: Arc<Space>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -56,6 +58,7 @@ impl Parts {
             log: self.log.clone(),
             view: Arc::clone(&self.view),
             space: Arc::clone(&self.space),
+            clock: Arc::clone(&self.clock),
             raft: self.raft.clone(),
             snapshots,
             proposer,
@@ -73,8 +76,8 @@ impl Parts {
         tokio::spawn(collector.run(self.route()));
         let parts = self.clone();
         tokio::spawn(async move {
-            let Self { settings, gate, raft, peers, fatal, shutdown, .. } = parts;
-            form(settings, gate.storage(), raft, peers, &fatal, shutdown).await;
+            let Self { settings, gate, raft, peers, clock, fatal, shutdown, .. } = parts;
+            form(settings, gate.storage(), raft, peers, &clock, &fatal, shutdown).await;
         });
     }
 
@@ -96,6 +99,7 @@ impl Parts {
             peers: self.peers.clone(),
             view: Arc::clone(&self.view),
             space: Arc::clone(&self.space),
+            clock: Arc::clone(&self.clock),
             shutdown: self.shutdown.clone(),
         }
     }
@@ -110,6 +114,7 @@ impl Parts {
             raft: self.raft.clone(),
             peers: self.peers.clone(),
             gate: Arc::clone(&self.gate),
+            clock: Arc::clone(&self.clock),
             fatal: Arc::clone(&self.fatal),
             shutdown: self.shutdown.clone(),
         }
@@ -126,6 +131,7 @@ impl Parts {
             promises: Arc::clone(&self.promises),
             view: Arc::clone(&self.view),
             space: Arc::clone(&self.space),
+            clock: Arc::clone(&self.clock),
             fatal: Arc::clone(&self.fatal),
             shutdown: self.shutdown.clone(),
         }
@@ -136,6 +142,7 @@ impl Parts {
             raft: self.raft.clone(),
             log: self.log.clone(),
             space: Arc::clone(&self.space),
+            clock: Arc::clone(&self.clock),
             heartbeat: self.settings.timing.heartbeat,
             shutdown: self.shutdown.clone(),
         }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     batch::Batch,
+    clock::Clock,
     error::ProposeError,
     machine::View,
     peer::{CallError, Peers},
@@ -104,6 +105,7 @@ pub(crate) struct Route {
     pub(crate) peers: Peers,
     pub(crate) view: Arc<View>,
     pub(crate) space: Arc<Space>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -178,7 +180,7 @@ impl Collector {
     /// Runs until the node stops.
     pub(crate) async fn run(mut self, route: Route) {
         let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
-        let mut clock = Clock::default();
+        let mut clock = Stamper::default();
         loop {
             // A free slot first: while there is none, proposals gather.
             let next = async {
@@ -192,13 +194,13 @@ impl Collector {
                 },
                 () = route.shutdown.cancelled() => return,
             };
-            clock.advance(route.view.state().now());
+            clock.advance(route.view.state().now(), route.clock.now());
             let mut gathering = Gathering::default();
-            gathering.add(first, &mut clock);
+            gathering.add(first, clock.0);
             while gathering.has_room()
                 && let Ok(more) = self.0.try_recv()
             {
-                gathering.add(more, &mut clock);
+                gathering.add(more, clock.0);
             }
             let route = route.clone();
             tokio::spawn(async move {
@@ -209,20 +211,14 @@ impl Collector {
     }
 }
 
-/// The leader's clock as commands are stamped with it: it never goes back.
+/// What commands are stamped with: the leader's clock, but it never goes back.
 #[derive(Default)]
-struct Clock(Time);
+struct Stamper(Time);
 
-impl Clock {
+impl Stamper {
     /// What was stamped by another leader counts too.
-    fn advance(&mut self, seen: Time) {
-        self.0 = self.0.max(seen);
-    }
-
-    fn stamp(&mut self) -> Time {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.0 = self.0.max(Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)));
-        self.0
+    fn advance(&mut self, seen: Time, now: Time) {
+        self.0 = self.0.max(seen).max(now);
     }
 }
 
@@ -233,8 +229,8 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn add(&mut self, mut proposal: Proposal, clock: &mut Clock) {
-        proposal.command.at = clock.stamp();
+    fn add(&mut self, mut proposal: Proposal, at: Time) {
+        proposal.command.at = at;
         let bytes = Bytes::from(proposal.command.encode());
         self.bytes += bytes.len();
         self.proposals.push((bytes, proposal));

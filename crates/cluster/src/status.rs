@@ -59,6 +59,8 @@ pub struct Status {
     pub members: BTreeMap<NodeId, String>,
     /// Known to the leader alone: what it hears from the others.
     pub peers: BTreeMap<NodeId, PeerStatus>,
+    /// How far this node's wall clock is off what it takes the time to be, in milliseconds, when it is not followed.
+    pub clock_off: Option<i64>,
     /// Why this node must stop, when it must.
     pub fatal: Option<String>,
 }

@@ -1,17 +1,17 @@
-//! The wall clock, and what else the reconcilers need of whoever runs them: time and tasks, read and started here and
-//! nowhere else in the server.
+//! What the reconcilers need of whoever runs them: time and tasks, read and started here and nowhere else in the server.
 
 use std::{
     sync::LazyLock,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
+use cluster::Cluster;
 use futures::future::BoxFuture;
 use model::time::{Span, Time};
 
 /// Who runs the reconcilers: a node's runtime, or a simulation.
 pub trait Runtime: Send + Sync + 'static {
-    /// The wall clock, as the model counts time. It may jump.
+    /// What time it is, as far as this node can tell. It may be corrected.
     fn now(&self) -> Time;
 
     /// How long this process has been running, by a clock that does not jump.
@@ -29,13 +29,12 @@ pub trait Runtime: Send + Sync + 'static {
     }
 }
 
-/// The runtime of a node.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tokio;
+/// The runtime of a node: its time is the one that the cluster believes, not that of its wall clock.
+pub(crate) struct Tokio(pub(crate) Cluster);
 
 impl Runtime for Tokio {
     fn now(&self) -> Time {
-        now()
+        self.0.now()
     }
 
     fn uptime(&self) -> Duration {
@@ -50,17 +49,6 @@ impl Runtime for Tokio {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         drop(tokio::spawn(task));
     }
-}
-
-/// Now, as the model counts time.
-pub(crate) fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// How long it is until `at`; zero when it has passed.
-pub(crate) fn until(at: Time) -> Duration {
-    Tokio.until(at)
 }
 
 /// A model span as the runtime counts.

@@ -7,8 +7,6 @@ use futures::future::BoxFuture;
 use model::{State, command::Command, name::NodeId, outcome::Outcome, time::Time};
 use tokio::sync::watch;
 
-use crate::clock;
-
 /// Agreement with the other nodes, as the services see it.
 pub trait Consensus: Send + Sync + 'static {
     /// Commits `command` in the name of `actor` and answers what applying it has led to.
@@ -26,11 +24,9 @@ pub trait Consensus: Send + Sync + 'static {
     /// Where this node and the others stand.
     fn standing(&self) -> Standing;
 
-    /// The time by which lifetimes are judged: the later of model time and this node's clock, so that neither a
-    /// clock that is behind nor a cluster that is idle keeps anything alive.
-    fn now(&self) -> Time {
-        self.local().now().max(clock::now())
-    }
+    /// The time by which lifetimes are judged: the later of model time and what this node takes the time to be, so that
+    /// neither a clock that is behind nor a cluster that is idle keeps anything alive.
+    fn now(&self) -> Time;
 }
 
 /// Why there was no agreement.
@@ -77,6 +73,8 @@ pub struct Standing {
     pub applied: u64,
     /// All members.
     pub members: Vec<Member>,
+    /// How far this node's wall clock is off what it takes the time to be, in milliseconds, when it is not followed.
+    pub clock_off: Option<i64>,
 }
 
 /// One member of the cluster.
@@ -119,7 +117,12 @@ impl Consensus for Cluster {
             last_log: status.last_log.unwrap_or_default(),
             applied: status.applied.unwrap_or_default(),
             members: status.members.clone().into_iter().map(member).collect(),
+            clock_off: status.clock_off,
         }
+    }
+
+    fn now(&self) -> Time {
+        self.local().now().max(Self::now(self))
     }
 }
 

@@ -54,7 +54,7 @@ impl Shared {
             node: self.node,
             consensus: Arc::new(self.cluster.clone()),
             hands: Arc::new(NodeHands { keys: Arc::clone(&self.keys), bootstrap }),
-            runtime: Arc::new(Tokio),
+            runtime: Arc::new(Tokio(self.cluster.clone())),
             concurrent_steps: self.config.limits.concurrent_steps,
         }
     }

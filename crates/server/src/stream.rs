@@ -100,7 +100,7 @@ async fn lifetime(call: &Call) -> Denied {
         }
         let expiry = async {
             match call.caller.expires {
-                Some(at) => tokio::time::sleep(clock::until(at)).await,
+                Some(at) => tokio::time::sleep(clock::duration(at.since(call.now()))).await,
                 None => future::pending().await,
             }
         };

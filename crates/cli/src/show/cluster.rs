@@ -1,7 +1,7 @@
 //! The cluster: its nodes, and what needs attention.
 
 use api::v1;
-use model::time::Time;
+use model::time::{Span, Time};
 use serde::Serialize;
 
 use super::{Grant, Resource, Rotation};
@@ -17,6 +17,7 @@ pub struct Cluster {
     last_log: u64,
     applied: u64,
     digest: String,
+    clock_off_ms: Option<i64>,
     pub members: Vec<Member>,
 }
 
@@ -51,29 +52,41 @@ impl From<&v1::GetClusterResponse> for Cluster {
             last_log: it.last_log,
             applied: it.applied,
             digest: it.digest.clone(),
+            clock_off_ms: it.clock_off_ms,
             members: it.members.iter().map(member).collect(),
         }
     }
 }
 
 impl Cluster {
-    /// Whether there is a leader and every voter is reachable.
+    /// Whether there is a leader, every voter is reachable and the clock is right.
     pub fn is_healthy(&self) -> bool {
-        self.leader.is_some() && self.members.iter().all(|member| member.reachable || !member.voter)
+        self.clock_off_ms.is_none()
+            && self.leader.is_some()
+            && self.members.iter().all(|member| member.reachable || !member.voter)
     }
 
     /// The screen of `cluster status`.
     pub fn screen(&self, output: &Output) -> String {
-        format!(
-            "leader   {}\nterm     {}\napplied  {} of {}, seen by node-{}\ndigest   {}\n\n{}",
+        let mut text = format!(
+            "leader   {}\nterm     {}\napplied  {} of {}, seen by node-{}\ndigest   {}\n",
             self.leader.map_or_else(|| "none".to_owned(), |id| format!("node-{id}")),
             self.term,
             self.applied,
             self.last_log,
             self.node,
             self.digest,
-            output.table(&self.members),
-        )
+        );
+        if let Some(off) = self.clock_off_ms {
+            let direction = if off > 0 { "ahead" } else { "behind" };
+            text.push_str(&format!(
+                "clock    that of node-{} is {} {direction} and is not followed: set it right, or restart the node if it is\n",
+                self.node,
+                Span(off.unsigned_abs()),
+            ));
+        }
+        text.push_str(&format!("\n{}", output.table(&self.members)));
+        text
     }
 }
 

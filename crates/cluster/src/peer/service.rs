@@ -21,6 +21,7 @@ use tonic::{
 use super::{MESSAGE_BYTES, STORAGE, network::read_ahead, tls, tls::Keys, wire};
 use crate::{
     admission::{Closed, Description, Gate, Roll},
+    clock::Clock,
     error::StartError,
     log::DiskLog,
     machine::{SnapshotFile, SnapshotFolder, View, blocking},
@@ -52,6 +53,7 @@ pub(crate) struct Service {
     pub(crate) log: DiskLog,
     pub(crate) view: Arc<View>,
     pub(crate) space: Arc<Space>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) raft: Raft,
     pub(crate) snapshots: Arc<SnapshotFolder>,
     pub(crate) proposer: Proposer,
@@ -117,6 +119,8 @@ impl Service {
             promises,
             digests: self.view.digests(),
             full: self.space.is_full_here(),
+            time: self.clock.now(),
+            clock_off: self.clock.off().is_some(),
         }
     }
 

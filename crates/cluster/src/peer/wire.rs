@@ -4,7 +4,7 @@ use std::io;
 
 use api::v1;
 use bytes::Bytes;
-use model::{name::NodeId, outcome::Outcome};
+use model::{name::NodeId, outcome::Outcome, time::Time};
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -205,7 +205,8 @@ pub(super) fn read_storage(bytes: &[u8]) -> io::Result<Uuid> {
 }
 
 pub(super) fn write_description(description: Description) -> v1::PeerDescribeResponse {
-    let Description { node, initialised, storage, membership, promises, digests, full } = description;
+    let Description { node, initialised, storage, membership, promises, digests, full, time, clock_off } =
+        description;
     let promises = promises.into_iter().map(|(storage, promise)| v1::PeerPromise {
         node: promise.node,
         storage: write_storage(storage),
@@ -223,6 +224,8 @@ pub(super) fn write_description(description: Description) -> v1::PeerDescribeRes
         promises: promises.collect(),
         digests: digests.collect(),
         full,
+        time_ms: time.0,
+        clock_off,
     }
 }
 
@@ -254,6 +257,8 @@ pub(super) fn read_description(message: v1::PeerDescribeResponse) -> io::Result<
         promises: promises.collect::<io::Result<_>>()?,
         digests: digests.collect::<io::Result<_>>()?,
         full: message.full,
+        time: Time(message.time_ms),
+        clock_off: message.clock_off,
     })
 }
 

@@ -29,5 +29,6 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         applied: standing.applied,
         digest: state.digest().to_string(),
         members: members.collect(),
+        clock_off_ms: standing.clock_off,
     })
 }

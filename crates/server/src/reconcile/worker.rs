@@ -283,6 +283,10 @@ mod tests {
         fn standing(&self) -> Standing {
             Standing::default()
         }
+
+        fn now(&self) -> Time {
+            self.clock.now()
+        }
     }
 
     struct NoHands;
