@@ -4,6 +4,7 @@
 
 mod stories {
     mod break_glass;
+    mod clocks;
     mod crash;
     mod disk_faults;
     mod drain;

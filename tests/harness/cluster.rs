@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 
 use crate::network::{Network, Wiring};
-use crate::{Child, bad_disk, eventually, power, surroundings};
+use crate::{Child, bad_disk, eventually, false_clock, power, surroundings};
 
 /// How long a cluster may take to elect a leader and answer, on a busy machine.
 pub const FORMED_WITHIN: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub struct Setup {
     pub volatile: bool,
     /// Whether the nodes' disks take orders, see [`crate::bad_disk`].
     pub bad_disks: bool,
+    /// Whether the nodes' wall clocks can be set, see [`crate::false_clock`].
+    pub false_clocks: bool,
     /// What stands under `[limits]` in every node's configuration beside the shortest interval of a schedule.
     pub limits: Vec<(String, u64)>,
 }
@@ -43,6 +45,7 @@ impl Default for Setup {
             wiring: Wiring::Direct,
             volatile: false,
             bad_disks: false,
+            false_clocks: false,
             limits: Vec::new(),
         }
     }
@@ -103,6 +106,9 @@ impl Cluster {
         }
         if self.setup.bad_disks {
             bad_disk::command(&mut command, self.folder.path(), id);
+        }
+        if self.setup.false_clocks {
+            false_clock::command(&mut command, self.folder.path(), id);
         }
         let command = self.network.inside(id, command);
         let node = self.nodes.get_mut(&id).expect("a node of this cluster");

@@ -7,6 +7,7 @@ pub mod canary;
 pub mod chaos;
 pub mod cluster;
 mod eventually;
+pub mod false_clock;
 pub mod linear;
 pub mod moto;
 pub mod nemesis;

@@ -30,6 +30,12 @@ pub fn volatile_layer() -> PathBuf {
     required("REVOLVE_TEST_VOLATILE")
 }
 
+/// The library that makes a program's wall clock jump.
+#[must_use]
+pub fn faketime() -> PathBuf {
+    required("REVOLVE_TEST_FAKETIME")
+}
+
 fn required(variable: &str) -> PathBuf {
     match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),

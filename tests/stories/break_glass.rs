@@ -113,17 +113,18 @@ async fn a_grant_can_be_denied_ended_and_never_approved_by_its_requester() {
 }
 
 /// Who takes part.
-struct People {
+pub struct People {
     /// Asks.
-    alice: Client,
+    pub alice: Client,
     /// The same person with another token, which could approve others.
-    alice_approving: Client,
+    pub alice_approving: Client,
     /// Decides and reviews.
-    bob: Client,
+    pub bob: Client,
 }
 
 impl People {
-    async fn of(stage: &Stage) -> Self {
+    /// Those who take part on this stage.
+    pub async fn of(stage: &Stage) -> Self {
         let client = async |name: &str, principal: &str, role: &str| {
             let token: SecretString = stage.cluster.token(name, principal, role).await;
             stage.cluster.client(token)
@@ -140,7 +141,7 @@ impl People {
     }
 
     /// A grant in force, and the login it gives.
-    async fn granted(&self) -> (String, Login) {
+    pub async fn granted(&self) -> (String, Login) {
         let id = self.request().await;
         self.bob.approve_grant(v1::ApproveGrantRequest { id: id.clone() }).await.unwrap();
         eventually("the grant to be active", WITHIN, async || {
@@ -172,7 +173,7 @@ async fn grant(client: &Client, id: &str) -> v1::Grant {
 }
 
 /// The grant, once its end is proven and it waits for a review.
-async fn ended(stage: &Stage, client: &Client, id: &str) -> v1::Grant {
+pub async fn ended(stage: &Stage, client: &Client, id: &str) -> v1::Grant {
     eventually("the grant to be over", WITHIN, async || {
         let request = || v1::GetGrantRequest { id: id.into() };
         let grant = stage.asked("the grant", async || client.get_grant(request()).await).await.grant.unwrap();

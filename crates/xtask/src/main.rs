@@ -8,6 +8,7 @@ mod cargo;
 mod chaos;
 mod crash_points;
 mod deny;
+mod faketime;
 mod fix;
 mod postgres;
 mod sim;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::cargo::cargo;
 use crate::tally::Tally;
 use crate::venv::Venv;
-use crate::{crash_points, postgres, volatile_layer};
+use crate::{crash_points, faketime, postgres, volatile_layer};
 
 /// The Secrets Manager emulator and the client that checks it.
 const MOTO: Venv = Venv {
@@ -53,11 +53,14 @@ fn prepare() -> Result<Surroundings> {
     println!("revolve with crash points: {}", revolve.display());
     let layer = volatile_layer::build()?;
     println!("layer of volatile disks: {}", layer.display());
+    let faketime = faketime::library()?;
+    println!("libfaketime: {}", faketime.display());
     Ok(Surroundings(vec![
         (postgres::BIN_VARIABLE, postgres),
         ("REVOLVE_TEST_PYTHON", python),
         ("REVOLVE_BIN", revolve),
         ("REVOLVE_TEST_VOLATILE", layer),
+        (faketime::VARIABLE, faketime),
     ]))
 }
 
