@@ -14,6 +14,7 @@ mod stories {
     mod mixed_versions;
     mod no_leaks;
     mod on_time;
+    mod operate;
     mod power_loss;
     mod provider_postgres;
     mod readme;

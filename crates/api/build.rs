@@ -18,6 +18,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".revolve.v1.PeerEntry")
         .bytes(".revolve.v1.PeerProposeRequest")
         .bytes(".revolve.v1.PeerSnapshotFrame")
+        .bytes(".revolve.v1.PeerSnapshotHead")
+        .bytes(".revolve.v1.PeerHoldSnapshotRequest")
+        .bytes(".revolve.v1.PeerFetchSnapshotRequest")
         .skip_debug(SECRET.map(|name| format!(".revolve.v1.{name}")))
         .compile_fds(descriptors)?;
     Ok(())

@@ -128,6 +128,20 @@ impl Cluster {
         }
     }
 
+    /// Asks a node to end (SIGTERM), and gives how it ended and all that it has said on standard error; it can be started
+    /// again.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or goes on for longer than `within`.
+    pub async fn stop_node(&mut self, id: u64, within: Duration) -> (ExitStatus, String) {
+        let process = self.process(id);
+        let status = process.stop(within).await;
+        let said = process.stderr();
+        self.nodes.insert(id, None);
+        (status, said)
+    }
+
     /// Stops the process of a node that runs where it stands, until [`Cluster::resume_node`].
     ///
     /// # Panics
@@ -251,6 +265,13 @@ impl Cluster {
     #[must_use]
     pub fn options_of(&self, id: u64) -> Options {
         self.network.trusted(Options::new([self.network.url(id)])).token(self.admin_token())
+    }
+
+    /// Where clients reach a node, `host:port`.
+    #[must_use]
+    pub fn client_address(&self, id: u64) -> String {
+        let url = self.network.url(id);
+        url.rsplit_once('/').map_or(url.clone(), |(_, address)| address.to_owned())
     }
 
     fn addresses(&self) -> Vec<String> {

@@ -100,4 +100,8 @@ calls! {
     Idempotent get_status: GetStatusRequest -> v1::GetStatusResponse;
     /// The nodes and how far they are.
     Idempotent get_cluster: GetClusterRequest -> v1::GetClusterResponse;
+    /// Hands the lead over to a voter, and answers when it leads.
+    Idempotent transfer_leader: TransferLeaderRequest -> v1::TransferLeaderResponse;
+    /// Lets a node come back as a learner that does not vote and waits for an operator to say so.
+    Once permit_rejoin: PermitRejoinRequest -> v1::PermitRejoinResponse;
 }

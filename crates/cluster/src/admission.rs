@@ -41,9 +41,10 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 const REJOIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Whether this node takes part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Admission {
     /// It asks the others whether it may.
+    #[default]
     Asking,
     /// It votes and acknowledges, as far as the membership says.
     Admitted,

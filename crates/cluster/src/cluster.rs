@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -18,8 +18,9 @@ use crate::{
     admission::Gate,
     clock::Clock,
     disk::{Layout, Lock},
-    error::{ProposeError, ReadError, StartError, TransferError},
+    error::{ProposeError, ReadError, StartError, SteerError},
     fatal::{self, Fatal},
+    handover::Handover,
     log::{DiskLog, EntryDigests},
     machine::{Machine, Persister, Position, SnapshotFolder, View},
     parts::Parts,
@@ -32,12 +33,16 @@ use crate::{
     settings::{Rejoin, Settings},
     space::Space,
     status::{self, Progress, Status},
+    steer::Steering,
 };
 
 /// How often it is looked whether the files were let go of.
 const RELEASE_POLL: Duration = Duration::from_millis(5);
 /// How long that may take.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long another node may take to take over the lead of one that stops.
+const STEP_DOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running node. Clones are handles to the same node.
 #[derive(Clone)]
@@ -48,9 +53,12 @@ struct Inner {
     gate: Arc<Gate>,
     raft: Raft,
     view: Arc<View>,
+    snapshots: Arc<SnapshotFolder>,
     clock: Arc<Clock>,
+    space: Arc<Space>,
     proposer: Proposer,
     reader: Reader,
+    steering: Steering,
     fatal: Arc<Fatal>,
     shutdown: CancellationToken,
     log_released: Box<dyn Fn() -> bool + Send + Sync>,
@@ -63,6 +71,7 @@ struct Ending {
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     writer: thread::JoinHandle<()>,
     lock: Lock,
+    handover: Handover,
 }
 
 impl Cluster {
@@ -120,27 +129,31 @@ impl Cluster {
             settings,
         };
         let (proposer, collector) = Proposer::new(parts.shutdown.clone());
-        let serving = serve(parts.service(snapshots, proposer.clone()), peer_listener, &keys)?;
+        let serving = serve(parts.service(Arc::clone(&snapshots), proposer.clone()), peer_listener, &keys)?;
         // Until the others say that it may.
         raft.runtime_config().elect(false);
         raft.run();
         let reader = Reader::start(parts.confirmer());
+        let (steering, handover) = (parts.steering(), parts.handover());
         parts.start_tasks(stand, collector);
-        let Parts { settings, gate, view, clock, fatal, shutdown, layout, .. } = parts;
+        let Parts { settings, gate, view, clock, space, fatal, shutdown, layout, .. } = parts;
         let observing =
             observe(raft.clone(), layout, Arc::clone(&view), Arc::clone(&fatal), shutdown.clone());
         tokio::spawn(observing);
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
-        let ending = Mutex::new(Some(Ending { serving, writer, lock }));
+        let ending = Mutex::new(Some(Ending { serving, writer, lock, handover }));
         Ok(Self(Arc::new(Inner {
             settings,
             gate,
             raft,
             view,
+            snapshots,
             clock,
+            space,
             proposer,
             reader,
+            steering,
             fatal,
             shutdown,
             log_released,
@@ -205,6 +218,7 @@ impl Cluster {
             applied: self.0.view.progress().borrow().applied,
             snapshot: index(&metrics.snapshot),
             purged: index(&metrics.purged),
+            snapshot_frames: self.0.snapshots.frames_taken(),
             digest: self.local().digest(),
             voters: metrics.membership_config.voter_ids().map(NodeId).collect(),
             members: metrics
@@ -213,6 +227,7 @@ impl Cluster {
                 .map(|(id, member)| (NodeId(*id), member.address.clone()))
                 .collect(),
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
+            full: self.0.space.is_full_here(),
             clock_off: self.0.clock.off(),
             fatal: self.0.fatal.reason(),
         }
@@ -227,24 +242,20 @@ impl Cluster {
         (self.0.log_digests)()
     }
 
-    /// Asks `to` to take over the lead. Watch for the change.
+    /// Hands the lead over to `to`, whichever node leads, and waits until it leads.
     ///
     /// # Errors
-    /// This node does not lead, or `to` does not vote.
-    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
-        let status = self.status();
-        if !status.is_leader {
-            return Err(TransferError::NotLeader);
-        }
-        if !status.voters.contains(&to) {
-            return Err(TransferError::NotVoter(to));
-        }
-        self.0.raft.trigger().transfer_leader(to.0).await.map_err(|_| TransferError::Stopped)
+    /// See [`SteerError`]; the lead stays where it is, or is on its way.
+    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), SteerError> {
+        self.0.steering.transfer_leader(to).await
     }
 
-    /// Lets this node ask to be taken in again, when it is excluded and its settings want an operator to say so.
-    pub fn rejoin(&self) {
-        self.0.gate.permit();
+    /// Lets `node`, which does not vote and whose settings want an operator to say so, come back as a learner.
+    ///
+    /// # Errors
+    /// See [`SteerError`].
+    pub async fn permit_rejoin(&self, node: NodeId) -> Result<(), SteerError> {
+        self.0.steering.permit_rejoin(node).await
     }
 
     /// Makes a snapshot now; [`Status::snapshot`] shows when it is there.
@@ -261,12 +272,23 @@ impl Cluster {
         self.0.fatal.raised().await
     }
 
+    /// Hands the lead over, when this node leads and another could; the others then need not wait until they miss it.
+    /// Call it before [`Cluster::stop`].
+    pub async fn step_down(&self) {
+        let handover = self.ending().as_ref().map(|ending| ending.handover.clone());
+        if let Some(handover) = handover {
+            handover.step_down(STEP_DOWN_TIMEOUT).await;
+        }
+    }
+
     /// Stops the node and waits until it has let go of its files and its port.
     pub async fn stop(&self) {
         self.0.shutdown.cancel();
         end(&self.0.raft).await;
-        let ending = self.0.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Ending { serving, writer, lock }) = ending else { return };
+        let ending = self.ending().take();
+        let Some(Ending { serving, writer, lock, handover }) = ending else { return };
+        // It holds the log.
+        drop(handover);
         if let Ok(Err(error)) = serving.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the peer port was not closed cleanly");
         }
@@ -280,6 +302,10 @@ impl Cluster {
             tracing::warn!("some files of the stopped node are still held");
         }
         drop(lock);
+    }
+
+    fn ending(&self) -> MutexGuard<'_, Option<Ending>> {
+        self.0.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -87,16 +87,16 @@ pub enum ReadError {
     Stopped,
 }
 
-/// The lead could not be handed over.
+/// What was asked of the nodes was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransferError {
-    /// This node does not lead.
-    #[error("this node does not lead")]
-    NotLeader,
-    /// That node is no voter.
-    #[error("`{0}` is no voter")]
-    NotVoter(model::name::NodeId),
-    /// This node is stopping.
-    #[error("this node is stopping")]
-    Stopped,
+pub enum SteerError {
+    /// There is no leader.
+    #[error("the cluster has no leader")]
+    NoLeader,
+    /// The node that it concerns does not answer.
+    #[error("`{0}` does not answer on its peer port")]
+    Unreachable(model::name::NodeId),
+    /// It cannot be done, and why.
+    #[error("{0}")]
+    Refused(String),
 }

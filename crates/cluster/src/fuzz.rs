@@ -6,12 +6,17 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use model::table::Record;
 use raft_log::codeq::{Decode as _, Encode as _};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     batch::Batch,
+    log::mark,
     machine::SnapshotFolder,
+    promise,
     raft::{Packed, Payload},
+    store::groups::{Groups, TABLE},
 };
 
 /// The payload of a record of the log.
@@ -34,7 +39,35 @@ pub fn batch(bytes: &[u8]) {
     Batch::from_bytes(bytes.to_vec().into()).commands().for_each(drop);
 }
 
-/// A snapshot file: it is loaded, or set aside.
+/// What a node knows the others to have promised, and its note of how far its own log is durable, with checksums that
+/// match.
+pub fn notes(bytes: &[u8]) {
+    drop(promise::decode(bytes));
+    drop(promise::decode(&[bytes, &Sha256::digest(bytes)].concat()));
+    if let Some((body, _)) = bytes.split_first_chunk::<{ mark::BYTES / 2 }>() {
+        let whole = [&body[..], &Sha256::digest(body)].concat();
+        let _ = mark::decode(&whole.try_into().expect("half of it is the checksum"));
+    }
+}
+
+/// Groups of audit records, as the store keeps them: each behind its number and its length in 16 bits. What is read can
+/// be appended to.
+pub fn groups(mut bytes: &[u8]) {
+    let mut groups = Groups::default();
+    while let Some((head, rest)) = bytes.split_first_chunk::<10>() {
+        let (number, length) = head.split_at(8);
+        let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let (value, rest) = rest.split_at(length.min(rest.len()));
+        let record = Record { table: TABLE, key: number.to_vec(), value: Some(value.to_vec()) };
+        if let Ok(records) = groups.unfold(&record) {
+            // A record of a group that is closed already is refused.
+            drop(groups.fold(records));
+        }
+        bytes = rest;
+    }
+}
+
+/// A snapshot file, whole or a part of it: it is loaded, or set aside.
 ///
 /// # Panics
 ///
@@ -52,6 +85,8 @@ pub fn snapshot(bytes: &[u8]) {
     if let Some(snapshot) = folder.current() {
         drop(snapshot.load());
     }
+    std::fs::write(root.join("snapshot.part"), bytes).expect("a file of ours");
+    drop(folder.part());
     std::fs::remove_dir_all(root).expect("a folder of ours");
 }
 
@@ -67,13 +102,18 @@ mod tests {
     use fuzzing::{INPUTS, survives};
     use model::{
         State,
+        audit::AuditRecord,
         command::{Command, PutIdentity, Stamped, Tick},
+        table::Row as _,
         time::Time,
     };
     use prost::Message as _;
 
+    use std::collections::BTreeMap;
+    use uuid::Uuid;
+
     use super::*;
-    use crate::machine::Position;
+    use crate::{machine::Position, promise::Promise};
 
     fn commands() -> Vec<Stamped> {
         let identity = PutIdentity {
@@ -111,6 +151,30 @@ mod tests {
     }
 
     #[test]
+    fn notes_of_any_content_are_read_or_refused() {
+        let promise = Promise { node: 1, term: 3, last: Some((3, 50)) };
+        let promises = BTreeMap::from([(Uuid::from_u128(1), promise), (Uuid::from_u128(2), promise)]);
+        let mark = [3_u64, 3, 51].into_iter().flat_map(u64::to_le_bytes).chain([0; 8]);
+        survives(INPUTS, vec![postcard::to_stdvec(&promises).unwrap(), mark.collect()], notes);
+    }
+
+    #[test]
+    fn groups_of_any_content_are_read_or_refused() {
+        let record = |sequence: u64| Record {
+            table: AuditRecord::TAG,
+            key: postcard::to_stdvec(&sequence).unwrap(),
+            value: Some(vec![7; 5]),
+        };
+        let folded = Groups::default().fold((60..70).map(record).collect()).unwrap();
+        let framed = folded.into_iter().flat_map(|group| {
+            let value = group.value.unwrap();
+            let length = u16::try_from(value.len()).unwrap().to_be_bytes();
+            [group.key, length.to_vec(), value].concat()
+        });
+        survives(INPUTS, vec![framed.collect()], groups);
+    }
+
+    #[test]
     fn snapshots_of_any_content_are_loaded_or_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::default();
@@ -135,8 +199,8 @@ mod tests {
         let frame = v1::PeerSnapshotFrame { body: vec![1, 2, 3].into(), checksum: vec![0; 32].into() };
         let part = v1::PeerSnapshotPart { part: Some(v1::peer_snapshot_part::Part::Frame(frame.clone())) };
         let seed = |kind: u8, bytes: Vec<u8>| [vec![kind], bytes].concat();
-        let mut seeds = vec![seed(0, append.encode_to_vec()), seed(12, frame.encode_to_vec())];
-        for kind in 1..12 {
+        let mut seeds = vec![seed(0, append.encode_to_vec()), seed(13, frame.encode_to_vec())];
+        for kind in 1..13 {
             seeds.push(seed(kind, vote.encode_to_vec()));
             seeds.push(seed(kind, part.encode_to_vec()));
         }

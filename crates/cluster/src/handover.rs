@@ -4,10 +4,16 @@
 use std::{sync::Arc, time::Duration};
 
 use model::name::NodeId;
-use openraft::{ServerState, async_runtime::WatchReceiver as _};
+use openraft::{RaftMetrics, ServerState, async_runtime::WatchReceiver as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, log::DiskLog, raft::Raft, space::Space, status};
+use crate::{
+    clock::Clock,
+    log::DiskLog,
+    raft::{Raft, Types},
+    space::Space,
+    status,
+};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -17,6 +23,7 @@ const STALLED: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What is watched.
+#[derive(Clone)]
 pub(crate) struct Handover {
     pub(crate) raft: Raft,
     pub(crate) log: DiskLog,
@@ -44,6 +51,19 @@ impl Handover {
                 }
                 patience = AGAIN_AFTER;
             }
+        }
+    }
+
+    /// Hands the lead over, when this node leads and another could, and waits until somebody else leads.
+    pub(crate) async fn step_down(&self, within: Duration) {
+        let Some(successor) = self.successor() else { return };
+        tracing::info!(to = %successor, "handing the lead over before this node stops");
+        if self.raft.trigger().transfer_leader(successor.0).await.is_err() {
+            return;
+        }
+        let others = |metrics: &RaftMetrics<Types>| metrics.state != ServerState::Leader;
+        if self.raft.wait(Some(within)).metrics(others, "another leader").await.is_err() {
+            tracing::warn!(to = %successor, "the lead was not taken over in time");
         }
     }
 

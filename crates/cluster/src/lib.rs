@@ -31,11 +31,12 @@ mod settings;
 pub mod sim;
 mod space;
 mod status;
+mod steer;
 mod store;
 
 pub use admission::{Admission, Exclusion};
 pub use cluster::Cluster;
-pub use error::{ProposeError, ReadError, StartError, TransferError};
+pub use error::{ProposeError, ReadError, StartError, SteerError};
 pub use propose::COMMAND_BYTES;
 pub use settings::{Rejoin, Retention, Settings, Timing};
 pub use status::{PeerStatus, Progress, Status};

@@ -22,6 +22,7 @@ use crate::{
     read::Confirmer,
     settings::Settings,
     space::Space,
+    steer::Steering,
 };
 
 /// What the tasks of a node share.
@@ -55,10 +56,12 @@ impl Parts {
                 timeout: self.settings.timeout,
                 changing: Arc::default(),
             },
+            steering: self.steering(),
             log: self.log.clone(),
             view: Arc::clone(&self.view),
             space: Arc::clone(&self.space),
             clock: Arc::clone(&self.clock),
+            fatal: Arc::clone(&self.fatal),
             raft: self.raft.clone(),
             snapshots,
             proposer,
@@ -79,6 +82,17 @@ impl Parts {
             let Self { settings, gate, raft, peers, clock, fatal, shutdown, .. } = parts;
             form(settings, gate.storage(), raft, peers, &clock, &fatal, shutdown).await;
         });
+    }
+
+    /// What carries out what operators ask.
+    pub(crate) fn steering(&self) -> Steering {
+        Steering {
+            node: self.settings.node,
+            raft: self.raft.clone(),
+            gate: Arc::clone(&self.gate),
+            peers: self.peers.clone(),
+            timeout: self.settings.timeout,
+        }
     }
 
     /// What confirms linearizable reads.
@@ -137,7 +151,7 @@ impl Parts {
         }
     }
 
-    fn handover(&self) -> Handover {
+    pub(crate) fn handover(&self) -> Handover {
         Handover {
             raft: self.raft.clone(),
             log: self.log.clone(),

@@ -145,6 +145,11 @@ fn read(path: &PathBuf) -> io::Result<BTreeMap<Uuid, Promise>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };
+    decode(&bytes)
+}
+
+/// The content of the file: the promises, and behind them their checksum.
+pub(crate) fn decode(bytes: &[u8]) -> io::Result<BTreeMap<Uuid, Promise>> {
     let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(short)?;
     if Sha256::digest(body)[..] != checksum[..] {

@@ -338,8 +338,8 @@ impl Route {
                 None
             }
             // Dropped unanswered: their outcome is unknown.
-            Err(CallError::NoAnswer(error)) => {
-                tracing::debug!(error = &*error as &dyn std::error::Error, %leader, "the leader did not answer");
+            Err(error @ (CallError::NoAnswer(_) | CallError::Disk(_))) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, %leader, "the leader did not answer");
                 None
             }
         }

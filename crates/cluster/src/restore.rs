@@ -4,14 +4,14 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use model::State;
+use model::{State, name::NodeId};
 
 use crate::{
     disk::Layout,
     error::StartError,
     log::DiskLog,
-    machine::{Position, SnapshotFolder, blocking},
-    peer::Peers,
+    machine::{Position, SnapshotFile, SnapshotFolder, blocking},
+    peer::{CallError, Peers},
     raft::{LogId, term_and_index},
     settings::Rejoin,
     space::Space,
@@ -105,7 +105,7 @@ impl Restored {
         let Some(purged) = self.log.purged().filter(|purged| Some(*purged) > held) else { return Ok(()) };
         for peer in peers.ids() {
             let snapshots = Arc::clone(&self.snapshots);
-            match peers.fetch_snapshot(peer, purged.index, &snapshots).await {
+            match self.fetch(peers, peer, purged.index).await {
                 Ok(snapshot) => {
                     let adopted = blocking(move || {
                         snapshot.load().inspect_err(|_| snapshot.remove())?;
@@ -115,12 +115,27 @@ impl Restored {
                     tracing::warn!(%peer, "the damaged state was replaced by a snapshot of a peer");
                     return Ok(());
                 }
+                Err(CallError::Disk(error)) => return Err(in_folder(&layout.snapshots())(error)),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, %peer, "no snapshot from this peer");
                 }
             }
         }
         Err(StartError::Damaged { covers: purged.index })
+    }
+
+    /// Asks one peer for its snapshot, again while more of it arrives each time.
+    async fn fetch(&self, peers: &Peers, peer: NodeId, covers: u64) -> Result<SnapshotFile, CallError> {
+        let arrived = || self.snapshots.frames_taken();
+        loop {
+            let before = arrived();
+            match peers.fetch_snapshot(peer, covers, &self.snapshots).await {
+                Err(CallError::NoAnswer(error)) if arrived() > before => {
+                    tracing::warn!(error = &*error as &dyn std::error::Error, %peer, "a snapshot was cut short: on with it");
+                }
+                fetched => return fetched,
+            }
+        }
     }
 }
 

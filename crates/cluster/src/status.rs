@@ -27,7 +27,7 @@ pub struct Progress {
 }
 
 /// What a node knows about itself and its cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// This node.
     pub node: NodeId,
@@ -51,6 +51,8 @@ pub struct Status {
     pub snapshot: Option<u64>,
     /// The index up to which its log was purged.
     pub purged: Option<u64>,
+    /// Frames of other nodes' snapshots that it has taken in since it was started.
+    pub snapshot_frames: u64,
     /// The digest of its state; equal on all nodes at the same `applied`.
     pub digest: Digest,
     /// The nodes that vote.
@@ -59,6 +61,8 @@ pub struct Status {
     pub members: BTreeMap<NodeId, String>,
     /// Known to the leader alone: what it hears from the others.
     pub peers: BTreeMap<NodeId, PeerStatus>,
+    /// Whether its disk is full: it takes on nothing more.
+    pub full: bool,
     /// How far this node's wall clock is off what it takes the time to be, in milliseconds, when it is not followed.
     pub clock_off: Option<i64>,
     /// Why this node must stop, when it must.

@@ -7,7 +7,7 @@
 //!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`]. Audit records
 //!   are rows in [`groups`]; format 1 had a row for each.
 
-mod groups;
+pub(crate) mod groups;
 
 use std::{
     collections::BTreeMap,

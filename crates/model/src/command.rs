@@ -186,6 +186,8 @@ commands! {
     90 "access.refused" RecordRefusals;
     /// Records that a secret was read.
     91 "secret.read" RecordRead;
+    /// Records that an operator changes what the nodes do, before they are asked to.
+    92 "cluster.change" ChangeCluster;
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! What a fuzzer is let at: each function takes any bytes and must return. They are run as ordinary tests beside
 //! `apply`, and for hours by the targets in `fuzz/`.
 
+use std::{fmt, str::FromStr};
+
 use crate::{
     State,
     command::Stamped,
-    name::NodeId,
+    name::{
+        ConsumerName, CredentialName, GrantId, IdentityName, NodeId, RevocationId, RotationId, ScheduleName,
+        StoreName, TargetName, TokenName,
+    },
     table::{LoadError, Record},
     time::{Span, Time},
     timing::{PERIOD_FLOOR, Timing},
@@ -48,6 +53,27 @@ pub fn joined<'a>(commands: impl IntoIterator<Item = &'a Stamped>) -> Vec<u8> {
         bytes.extend_from_slice(&command);
     }
     bytes
+}
+
+/// Names and ids, as they stand in requests and in the tokens of pages: one that is read is written as it was meant.
+pub fn names(text: &str) {
+    one::<IdentityName>(text);
+    one::<TargetName>(text);
+    one::<StoreName>(text);
+    one::<CredentialName>(text);
+    one::<ScheduleName>(text);
+    one::<ConsumerName>(text);
+    one::<TokenName>(text);
+    one::<RotationId>(text);
+    one::<RevocationId>(text);
+    one::<GrantId>(text);
+    one::<NodeId>(text);
+}
+
+fn one<N: FromStr + PartialEq + fmt::Display>(text: &str) {
+    if let Ok(name) = text.parse::<N>() {
+        assert!(name.to_string().parse().is_ok_and(|again: N| again == name), "`{name}` is read again");
+    }
 }
 
 /// Rows, as a snapshot holds them: they load into a state that can be asked, or are refused. Their digest is looked at

@@ -98,6 +98,8 @@ codes! {
     UnknownGrant = "unknown_grant", "list them with `revolve breakglass list`";
     /// There is no token of that name.
     UnknownToken = "unknown_token", "list them with `revolve token list`";
+    /// The nodes cannot do what was asked of them.
+    ClusterCannot = "cluster_cannot", "see `revolve cluster status`, and ask again when it is as it should be";
     /// There is no such node.
     UnknownNode = "unknown_node", "list them with `revolve cluster members`";
     /// Something else still depends on it.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use cluster::{Cluster, Progress, ProposeError, ReadError};
+use cluster::{Cluster, Progress, ProposeError, ReadError, SteerError};
 use futures::future::BoxFuture;
 use model::{State, command::Command, name::NodeId, outcome::Outcome, time::Time};
 use tokio::sync::watch;
@@ -23,6 +23,12 @@ pub trait Consensus: Send + Sync + 'static {
 
     /// Where this node and the others stand.
     fn standing(&self) -> Standing;
+
+    /// Hands the lead over to `to`, and waits until it leads.
+    fn transfer_leader(&self, to: NodeId) -> BoxFuture<'_, Result<(), SteerError>>;
+
+    /// Lets `node`, which does not vote, come back as a learner.
+    fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>>;
 
     /// The time by which lifetimes are judged: the later of model time and what this node takes the time to be, so that
     /// neither a clock that is behind nor a cluster that is idle keeps anything alive.
@@ -119,6 +125,14 @@ impl Consensus for Cluster {
             members: status.members.clone().into_iter().map(member).collect(),
             clock_off: status.clock_off,
         }
+    }
+
+    fn transfer_leader(&self, to: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        Box::pin(self.transfer_leadership(to))
+    }
+
+    fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        Box::pin(Self::permit_rejoin(self, node))
     }
 
     fn now(&self) -> Time {

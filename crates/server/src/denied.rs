@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use api::Malformed;
+use cluster::SteerError;
 use model::{
     outcome::Applied,
     refusal::{Code, Refusal},
@@ -56,6 +57,16 @@ impl Denied {
     /// Refused at the edge.
     pub fn edge(code: Code, message: impl Into<String>) -> Self {
         Self::Edge(Refusal::new(code, message))
+    }
+
+    /// The nodes did not do what was asked of them.
+    pub(crate) fn by_the_nodes(error: &SteerError) -> Self {
+        match error {
+            SteerError::NoLeader => Self::Unagreed(Unagreed::NoLeader),
+            SteerError::Unreachable(_) | SteerError::Refused(_) => {
+                Self::edge(Code::ClusterCannot, error.to_string())
+            }
+        }
     }
 
     /// A command has led to something it cannot lead to.

@@ -161,8 +161,17 @@ impl Edge {
         Ok(StreamPermit { token: token.clone(), by_token: Arc::clone(&self.streams_by_token), _whole: whole })
     }
 
+    /// What is under way.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            looks: self.looks.inside(),
+            changes: self.changes.inside(),
+            waiting: self.looks.outside() + self.changes.outside(),
+            streams: self.open_streams(),
+        }
+    }
+
     /// Streams open now.
-    #[cfg(test)]
     pub(crate) fn open_streams(&self) -> usize {
         self.streams_by_token.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
@@ -185,10 +194,25 @@ impl Edge {
     }
 }
 
+/// How much is under way at the edge of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Calls that only look.
+    pub(crate) looks: usize,
+    /// All other calls.
+    pub(crate) changes: usize,
+    /// Calls that wait until others are answered.
+    pub(crate) waiting: usize,
+    /// Streams.
+    pub(crate) streams: usize,
+}
+
 /// Where calls of one kind are answered, and wait to be.
 struct Room {
     calls: Arc<Semaphore>,
     waiting: Semaphore,
+    /// How many calls, and how many that wait, there is room for.
+    size: (usize, usize),
     wait: Duration,
 }
 
@@ -197,8 +221,19 @@ impl Room {
         Self {
             calls: Arc::new(Semaphore::new(limits.calls)),
             waiting: Semaphore::new(limits.waiting),
+            size: (limits.calls, limits.waiting),
             wait: limits.wait,
         }
+    }
+
+    /// Calls that are being answered.
+    fn inside(&self) -> usize {
+        self.size.0.saturating_sub(self.calls.available_permits())
+    }
+
+    /// Calls that wait.
+    fn outside(&self) -> usize {
+        self.size.1.saturating_sub(self.waiting.available_permits())
     }
 
     /// Leave to answer one call; it is given back when dropped.

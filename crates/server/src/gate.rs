@@ -65,6 +65,8 @@ actions! {
     DecideGrant = "breakglass.decide": Admin Approver;
     /// Ends break-glass before its time.
     EndGrant = "breakglass.end": Admin Operator Approver;
+    /// Changes what the nodes do.
+    ChangeCluster = "cluster.change": Admin;
     /// Issues and revokes tokens.
     Tokens = "token.manage": Admin;
     /// Lists tokens.

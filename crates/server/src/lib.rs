@@ -12,8 +12,10 @@ mod fresh;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gate;
+mod health;
 pub mod init;
 mod keys;
+mod metrics;
 pub mod node;
 pub mod reconcile;
 mod refusals;

@@ -9,14 +9,17 @@ use model::{
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::{
+    service::Routes,
+    transport::server::{Router, TcpIncoming},
+};
 
 use crate::{
     admin,
     clock::Tokio,
     config::{Config, ConfigError, Tls},
     edge::{Edge, Limits},
-    feed,
+    feed, health,
     keys::Keyring,
     reconcile::{self, NodeHands},
     token,
@@ -174,7 +177,7 @@ impl Server {
         let edge = Edge::new(consensus, Arc::clone(&shared.keys), limits, shutdown.clone());
         let running = Arc::clone(&edge);
         tasks.spawn(async move { running.run().await });
-        let router = router(&edge, shared.config.tls.as_ref())?;
+        let router = router(&edge, shared.cluster.clone(), shared.config.tls.as_ref())?;
         let port = tokio::spawn(serve(router, listeners.client, shutdown.clone()));
         tasks.close();
         Ok(Self { shared, shutdown, tasks, port })
@@ -198,20 +201,22 @@ impl Server {
         }
     }
 
-    /// Ends the node: calls and steps under way first, then the cluster handle.
+    /// Ends the node: calls and steps under way first, then the lead is handed over, then the cluster handle.
     pub async fn stop(self) {
         self.shutdown.cancel();
         if timeout(DRAIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("some work was still under way when the node stopped; it will be probed");
         }
+        self.shared.cluster.step_down().await;
         self.port.abort();
         self.shared.cluster.stop().await;
     }
 }
 
 /// The services of the client port.
-fn router(edge: &Arc<Edge>, files: Option<&Tls>) -> Result<Router, ServerError> {
+fn router(edge: &Arc<Edge>, cluster: Cluster, files: Option<&Tls>) -> Result<Router, ServerError> {
     let mut server = tonic::transport::Server::builder()
+        .accept_http1(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .max_concurrent_streams(Some(STREAMS))
@@ -219,9 +224,10 @@ fn router(edge: &Arc<Edge>, files: Option<&Tls>) -> Result<Router, ServerError> 
     if let Some(files) = files {
         server = server.tls_config(tls(files)?).map_err(ServerError::Serve)?;
     }
-    Ok(server
-        .add_service(admin::Service::mount(Arc::clone(edge)))
-        .add_service(feed::Service::mount(Arc::clone(edge))))
+    let grpc = Routes::new(admin::Service::mount(Arc::clone(edge)))
+        .add_service(feed::Service::mount(Arc::clone(edge)));
+    let http = health::routes(cluster, Arc::clone(edge));
+    Ok(server.add_routes(Routes::from(grpc.into_axum_router().merge(http))))
 }
 
 /// Serves until `shutdown`, then for as long as it is polite: an idle connection would hold it open for ever.

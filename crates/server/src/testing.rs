@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use cluster::Progress;
+use cluster::{Progress, SteerError};
 use futures::future::BoxFuture;
 use model::{
     State,
@@ -118,6 +118,16 @@ impl Consensus for Alone {
         let leader = self.check_leader().is_ok().then_some(NodeId(1));
         let member = Member { id: NodeId(1), peer_address: "127.0.0.1:1".into(), voter: true };
         Standing { node: NodeId(1), leader, members: vec![member], ..Standing::default() }
+    }
+
+    fn transfer_leader(&self, to: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        Box::pin(async move {
+            if to == NodeId(1) { Ok(()) } else { Err(SteerError::Refused(format!("`{to}` is no voter"))) }
+        })
+    }
+
+    fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        Box::pin(async move { Err(SteerError::Refused(format!("`{node}` takes part already"))) })
     }
 
     fn now(&self) -> Time {

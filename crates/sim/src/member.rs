@@ -8,7 +8,7 @@ use std::{
 };
 
 use cluster::{
-    Progress, Retention, Settings, Timing,
+    Progress, Retention, Settings, SteerError, Timing,
     sim::{Disk, Loss, Network, Node, time},
 };
 use futures::future::BoxFuture;
@@ -166,6 +166,14 @@ impl Consensus for Voice {
         let heard = self.node.heard().into_iter().filter(|id| *id != self.node.id()).collect();
         let applied = applied.unwrap_or_default();
         Standing { node: self.node.id(), leader, is_leader, heard, term, applied, ..Standing::default() }
+    }
+
+    fn transfer_leader(&self, _: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        unreachable!("the faults change the leader, and no reconciler does")
+    }
+
+    fn permit_rejoin(&self, _: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        unreachable!("the faults change the membership, and no reconciler does")
     }
 
     fn now(&self) -> Time {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::promise::Stand;
 
 const BODY_BYTES: usize = 32;
-const BYTES: usize = 2 * BODY_BYTES;
+pub(crate) const BYTES: usize = 2 * BODY_BYTES;
 
 /// The note.
 pub(super) struct Mark(File);
@@ -54,7 +54,8 @@ fn encode(stand: Stand) -> [u8; BYTES] {
     bytes
 }
 
-fn decode(bytes: &[u8; BYTES]) -> Option<Stand> {
+/// What a note says; a damaged one says nothing.
+pub(crate) fn decode(bytes: &[u8; BYTES]) -> Option<Stand> {
     let (body, checksum) = bytes.split_at(BODY_BYTES);
     if Sha256::digest(body)[..] != *checksum {
         return None;

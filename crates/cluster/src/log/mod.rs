@@ -3,7 +3,7 @@
 mod codec;
 mod disk;
 mod flusher;
-mod mark;
+pub(crate) mod mark;
 #[cfg(any(test, feature = "sim"))]
 mod memory;
 mod mend;

@@ -1,5 +1,6 @@
 //! Applies committed entries to the model and publishes the state that results.
 
+mod incoming;
 mod keeper;
 mod persister;
 mod samples;

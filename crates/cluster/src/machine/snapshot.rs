@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, Write as _},
+    io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -22,14 +22,17 @@ use model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Position, RestoreError};
+use super::{
+    Position, RestoreError,
+    incoming::{self, Incoming, Part, Transfers},
+};
 use crate::{
     disk::{make_folder, sync_folder},
     raft::{SnapshotMeta, damaged},
     space::Space,
 };
 
-const MAGIC: &[u8; 8] = b"RVSNAP\0\x01";
+pub(super) const MAGIC: &[u8; 8] = b"RVSNAP\0\x01";
 /// A frame is closed when its records have reached this many bytes.
 const FRAME_BYTES: usize = 900 * 1024;
 /// A frame longer than this is damage: one record may pass [`FRAME_BYTES`], but records are small.
@@ -37,7 +40,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 3 * 1024 * 1024;
 const FRAME_HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
 const CHECKSUM_BYTES: usize = 32;
 const ENDING: &str = ".snapshot";
-const TEMPORARY: &str = ".tmp";
+pub(super) const TEMPORARY: &str = ".tmp";
 
 /// What a snapshot holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,8 +59,8 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    fn new(body: Vec<u8>) -> Self {
-        Self { checksum: Sha256::digest(&body).into(), body: body.into() }
+    pub(super) fn new(body: Bytes) -> Self {
+        Self { checksum: Sha256::digest(&body).into(), body }
     }
 
     /// A frame that came from elsewhere.
@@ -73,7 +76,7 @@ impl Frame {
         Ok(Self { body, checksum: expected })
     }
 
-    fn write(&self, writer: &mut impl io::Write) -> io::Result<()> {
+    pub(super) fn write(&self, writer: &mut impl io::Write) -> io::Result<()> {
         let length = u32::try_from(self.body.len()).map_err(io::Error::other)?;
         writer.write_all(&length.to_le_bytes())?;
         writer.write_all(&self.checksum)?;
@@ -90,7 +93,7 @@ pub(crate) struct SnapshotFile {
 }
 
 impl SnapshotFile {
-    fn open(path: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let file = File::open(&path)?;
         let mut frames = Frames::new(Arc::new(file))?;
         let head = frames.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))??;
@@ -115,6 +118,12 @@ impl SnapshotFile {
     pub(crate) fn remove(&self) {
         // When it was adopted it has another name; what else stays is removed when the folder is opened next.
         drop(fs::remove_file(&self.path));
+    }
+
+    /// The body of the first frame, as it stands in the file.
+    pub(crate) fn head_bytes(&self) -> io::Result<Bytes> {
+        let head = self.frames()?.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        Ok(head?.body)
     }
 
     /// All frames, the head first; each is checked as it is read.
@@ -155,7 +164,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    fn new(file: Arc<File>) -> io::Result<Self> {
+    pub(super) fn new(file: Arc<File>) -> io::Result<Self> {
         let end = file.metadata()?.len();
         let mut magic = [0; MAGIC.len()];
         file.read_exact_at(&mut magic, 0)?;
@@ -165,7 +174,24 @@ impl Frames {
         Ok(Self { file, offset: MAGIC.len() as u64, end })
     }
 
-    fn read(&mut self) -> io::Result<Frame> {
+    /// Where the next frame begins.
+    pub(super) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Passes over so many frames without looking into them, or to the end.
+    pub(crate) fn pass(&mut self, count: u64) -> io::Result<()> {
+        for _ in 0..count {
+            if self.offset >= self.end {
+                break;
+            }
+            let (length, _) = self.read_head()?;
+            self.offset += (FRAME_HEAD_BYTES + length) as u64;
+        }
+        Ok(())
+    }
+
+    fn read_head(&self) -> io::Result<(usize, [u8; CHECKSUM_BYTES])> {
         let mut head = [0; FRAME_HEAD_BYTES];
         self.file.read_exact_at(&mut head, self.offset)?;
         let (length, checksum) = head.split_at(4);
@@ -173,10 +199,15 @@ impl Frames {
         if length > FRAME_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame of the snapshot is too long"));
         }
+        Ok((length, checksum.try_into().map_err(damaged)?))
+    }
+
+    fn read(&mut self) -> io::Result<Frame> {
+        let (length, checksum) = self.read_head()?;
         let mut body = vec![0; length];
         self.file.read_exact_at(&mut body, self.offset + FRAME_HEAD_BYTES as u64)?;
         self.offset += (FRAME_HEAD_BYTES + length) as u64;
-        Frame::check(body.into(), checksum)
+        Frame::check(body.into(), &checksum)
     }
 }
 
@@ -201,10 +232,12 @@ pub(crate) struct SnapshotFolder {
     folder: PathBuf,
     current: Mutex<Option<SnapshotFile>>,
     space: Option<Arc<Space>>,
+    transfers: Arc<Transfers>,
 }
 
 impl SnapshotFolder {
-    /// Opens the folder, or makes one. Unfinished files are removed; one that cannot be read is set aside.
+    /// Opens the folder, or makes one. Unfinished files of this node's own are removed; one that cannot be read is set
+    /// aside.
     pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
         make_folder(&folder)?;
         let mut newest: Option<SnapshotFile> = None;
@@ -225,7 +258,8 @@ impl SnapshotFolder {
                 }
             }
         }
-        Ok(Self { folder, current: Mutex::new(newest), space: None })
+        incoming::remove_parts(&folder, |head| newest.as_ref().is_none_or(|newest| is_ahead(head, newest)))?;
+        Ok(Self { folder, current: Mutex::new(newest), space: None, transfers: Arc::default() })
     }
 
     /// The same; but nothing is written into it that the disk has no room for.
@@ -247,32 +281,39 @@ impl SnapshotFolder {
     /// Writes `state` as the newest snapshot.
     pub(crate) fn write(&self, state: &State, position: Position) -> io::Result<SnapshotFile> {
         let head = Head { position, records: state.records().count() as u64 };
-        let mut incoming = self.receive(encode(&head))?;
+        let path = self.folder.join(format!("{}{TEMPORARY}", uuid::Uuid::new_v4()));
+        let mut incoming = Incoming::create(path, encode(&head).into(), self.space.clone())?;
         let mut records = Vec::new();
         let mut bytes = 0;
         for record in state.records() {
             bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
             records.push(record);
             if bytes >= FRAME_BYTES {
-                incoming.push(&Frame::new(encode(&records)))?;
+                incoming.push(&Frame::new(encode(&records).into()))?;
                 records.clear();
                 bytes = 0;
             }
         }
         if !records.is_empty() {
-            incoming.push(&Frame::new(encode(&records)))?;
+            incoming.push(&Frame::new(encode(&records).into()))?;
         }
         self.adopt(incoming.finish()?)
     }
 
-    /// Begins to take in a snapshot with this head.
-    pub(crate) fn receive(&self, head: Vec<u8>) -> io::Result<Incoming> {
-        let path = self.folder.join(format!("{}{TEMPORARY}", uuid::Uuid::new_v4()));
-        let mut writer = BufWriter::with_capacity(FRAME_BYTES, File::create_new(&path)?);
-        writer.write_all(MAGIC)?;
-        let mut incoming = Incoming { writer: Some(writer), path, space: self.space.clone() };
-        incoming.push(&Frame::new(head))?;
-        Ok(incoming)
+    /// What has arrived of a peer's snapshot whose transfer was cut short.
+    pub(crate) fn part(&self) -> io::Result<Part> {
+        incoming::part(&self.folder)
+    }
+
+    /// Takes up the transfer of a peer's snapshot with this head, behind the frame with this number. A transfer that is
+    /// still under way is displaced.
+    pub(crate) fn resume(&self, head: Bytes, after: u64) -> io::Result<Incoming> {
+        Incoming::resume(&self.folder, head, after, self.space.clone(), &self.transfers)
+    }
+
+    /// Frames of peers' snapshots that have arrived since the start.
+    pub(crate) fn frames_taken(&self) -> u64 {
+        self.transfers.frames()
     }
 
     /// Makes a finished file the newest snapshot and removes all others.
@@ -290,46 +331,15 @@ impl SnapshotFolder {
                 fs::remove_file(&other)?;
             }
         }
+        incoming::remove_parts(&self.folder, |head| is_ahead(head, &file))?;
         Ok(file)
     }
 }
 
-/// A snapshot that is being written. Dropped unfinished, it leaves nothing behind.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    writer: Option<BufWriter<File>>,
-    path: PathBuf,
-    space: Option<Arc<Space>>,
-}
-
-impl Incoming {
-    /// Appends a frame.
-    ///
-    /// # Errors
-    /// Also when there is no room for more: what is left is the log's.
-    pub(crate) fn push(&mut self, frame: &Frame) -> io::Result<()> {
-        self.space.as_ref().map_or(Ok(()), |space| space.claim())?;
-        let writer =
-            self.writer.as_mut().ok_or_else(|| io::Error::other("the snapshot is finished already"))?;
-        frame.write(writer)
-    }
-
-    /// Makes the file durable. It is still to be adopted.
-    pub(crate) fn finish(mut self) -> io::Result<SnapshotFile> {
-        let writer =
-            self.writer.take().ok_or_else(|| io::Error::other("the snapshot is finished already"))?;
-        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        SnapshotFile::open(self.path.clone())
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if self.writer.take().is_some() {
-            // What stays is removed when the folder is opened next.
-            drop(fs::remove_file(&self.path));
-        }
-    }
+/// Whether the snapshot with this head reaches further.
+fn is_ahead(head: &[u8], file: &SnapshotFile) -> bool {
+    postcard::from_bytes::<Head>(head)
+        .is_ok_and(|head| head.position.applied() > file.head.position.applied())
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

@@ -126,7 +126,7 @@ async fn a_snapshot_carries_the_state_to_another_node() {
     receiver.apply(vec![puts(0, &["other".into()])]).await.unwrap();
     let mut frames = snapshot.snapshot.frames().unwrap();
     let head = frames.next().unwrap().unwrap();
-    let mut incoming = receiver.snapshots.receive(head.body.to_vec()).unwrap();
+    let mut incoming = receiver.snapshots.resume(head.body, 0).unwrap();
     for frame in frames {
         incoming.push(&frame.unwrap()).unwrap();
     }

@@ -20,6 +20,7 @@ use crate::{
     membership::Rejoined,
     raft::LogId,
     settings::Settings,
+    steer::Order,
 };
 
 /// HTTP/2 windows: several full appends may be under way.
@@ -39,6 +40,9 @@ pub(crate) enum CallError {
     /// The request may have been acted on.
     #[error("peer did not answer")]
     NoAnswer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What it answered cannot be kept on this node's disk.
+    #[error("the answer cannot be written")]
+    Disk(#[source] io::Error),
 }
 
 impl From<Status> for CallError {
@@ -154,6 +158,18 @@ impl Peers {
         Ok(wire::read_rejoined(within(timeout, client.rejoin(request)).await?)?)
     }
 
+    /// Gives an order to `node`; the inner error says why it is not carried out.
+    pub(crate) async fn steer(
+        &self,
+        node: NodeId,
+        order: Order,
+        timeout: Duration,
+    ) -> Result<Result<(), String>, CallError> {
+        let mut client = self.bulk(node)?;
+        let response = within(timeout, client.steer(wire::write_order(order))).await?;
+        Ok(response.refused.map_or(Ok(()), Err))
+    }
+
     /// Fetches a snapshot that covers at least `covers` from `node`. It is complete, but not yet adopted.
     pub(crate) async fn fetch_snapshot(
         &self,
@@ -163,15 +179,21 @@ impl Peers {
     ) -> Result<SnapshotFile, CallError> {
         let mut client = self.bulk(node)?;
         let fetch = async {
-            let mut parts =
-                client.fetch_snapshot(v1::PeerFetchSnapshotRequest { covers }).await?.into_inner();
+            let known = Arc::clone(folder);
+            let held = blocking(move || known.part()).await.map_err(CallError::Disk)?;
+            let request =
+                v1::PeerFetchSnapshotRequest { covers, held_head: held.head, held_frames: held.frames };
+            let mut parts = client.fetch_snapshot(request).await?.into_inner();
             let first =
                 parts.message().await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-            let mut incoming = folder.receive(wire::read_head(first)?.head)?;
+            let head = wire::read_head(first)?;
+            let resumed = Arc::clone(folder);
+            let resumed = blocking(move || resumed.resume(head.head, head.skip)).await;
+            let mut incoming = resumed.map_err(CallError::Disk)?;
             while let Some(part) = parts.message().await? {
-                incoming.push(&wire::read_frame(part)?)?;
+                incoming.push(&wire::read_frame(part)?).map_err(CallError::Disk)?;
             }
-            Ok::<_, CallError>(blocking(move || incoming.finish()).await?)
+            blocking(move || incoming.finish()).await.map_err(CallError::Disk)
         };
         tokio::time::timeout(FETCH_TIMEOUT, fetch)
             .await

@@ -9,7 +9,7 @@ use crate::machine::Frame;
 /// Reads a message; the first byte chooses which.
 pub(crate) fn message(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 13 {
+    match kind % 14 {
         0 => read(bytes, wire::read_append),
         1 => read(bytes, wire::read_appended),
         2 => read(bytes, wire::read_vote),
@@ -21,7 +21,8 @@ pub(crate) fn message(bytes: &[u8]) {
         8 => read(bytes, wire::read_answer),
         9 => read(bytes, wire::read_description),
         10 => read(bytes, wire::read_rejoined),
-        11 => read(bytes, |message: v1::PeerRejoinRequest| wire::read_storage(&message.storage)),
+        11 => read(bytes, |message: v1::PeerSteerRequest| wire::read_order(&message)),
+        12 => read(bytes, |message: v1::PeerRejoinRequest| wire::read_storage(&message.storage)),
         _ => read(bytes, |message: v1::PeerSnapshotFrame| Frame::check(message.body, &message.checksum)),
     }
 }

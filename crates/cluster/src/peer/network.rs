@@ -36,6 +36,8 @@ use crate::{
     raft::{LogId, Member, Snapshot, Types, Vote},
 };
 
+/// Longest time for a node to look at what has arrived of a snapshot.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Frames of a snapshot read ahead of the network.
 const FRAMES_AHEAD: usize = 2;
 
@@ -214,7 +216,10 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut client = self.network.peers.bulk(self.target).map_err(unreachable)?;
-        let parts = read_ahead(snapshot.snapshot, Some(vote));
+        let head = snapshot.snapshot.head_bytes().map_err(|error| Unreachable::new(&error))?;
+        let held = client.hold_snapshot(self.addressed(api::v1::PeerHoldSnapshotRequest { head }));
+        let held = within(option.hard_ttl().min(HOLD_TIMEOUT), held).await.map_err(unreachable)?;
+        let parts = read_ahead(snapshot.snapshot, Some(vote), held.frames);
         let send =
             within(option.hard_ttl(), client.install_snapshot(self.addressed(ReceiverStream::new(parts))));
         let response = tokio::select! {
@@ -260,25 +265,23 @@ async fn next_answer(
     }
 }
 
-/// Reads a snapshot file on a thread of its own and checks every frame; on damage it sends no more, and the receiver
-/// finds the snapshot incomplete.
+/// Reads a snapshot file on a thread of its own, but for the frames that the receiver holds, and checks every frame; on
+/// damage it sends no more, and the receiver finds the snapshot incomplete.
 pub(super) fn read_ahead(
     file: SnapshotFile,
     vote: Option<Vote>,
+    held: u64,
 ) -> mpsc::Receiver<api::v1::PeerSnapshotPart> {
     let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
     tokio::task::spawn_blocking(move || {
         let read = || -> io::Result<()> {
-            for (number, frame) in file.frames()?.enumerate() {
-                let frame = frame?;
-                let part = if number == 0 {
-                    wire::write_head(vote.as_ref(), &frame)
-                } else {
-                    wire::write_frame(&frame)
-                };
-                if sender.blocking_send(part).is_err() {
-                    break;
-                }
+            let mut frames = file.frames()?;
+            let Some(head) = frames.next() else { return Ok(()) };
+            let mut part = wire::write_head(vote.as_ref(), head?.body, held);
+            frames.pass(held)?;
+            while sender.blocking_send(part).is_ok() {
+                let Some(frame) = frames.next() else { break };
+                part = wire::write_frame(&frame?);
             }
             Ok(())
         };

@@ -22,7 +22,9 @@ use super::{MESSAGE_BYTES, STORAGE, network::read_ahead, tls, tls::Keys, wire};
 use crate::{
     admission::{Closed, Description, Gate, Roll},
     clock::Clock,
+    disk::is_full,
     error::StartError,
+    fatal::{self, Fatal},
     log::DiskLog,
     machine::{SnapshotFile, SnapshotFolder, View, blocking},
     membership::Membership,
@@ -30,6 +32,7 @@ use crate::{
     propose::Proposer,
     raft::{Entry, Payload, Raft, Snapshot, Types},
     space::Space,
+    steer::Steering,
 };
 
 /// Streams one peer may have open at a time.
@@ -50,10 +53,12 @@ pub(crate) struct Service {
     pub(crate) gate: Arc<Gate>,
     pub(crate) promises: Arc<Promises>,
     pub(crate) membership: Membership,
+    pub(crate) steering: Steering,
     pub(crate) log: DiskLog,
     pub(crate) view: Arc<View>,
     pub(crate) space: Arc<Space>,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) fatal: Arc<Fatal>,
     pub(crate) raft: Raft,
     pub(crate) snapshots: Arc<SnapshotFolder>,
     pub(crate) proposer: Proposer,
@@ -122,6 +127,16 @@ impl Service {
             time: self.clock.now(),
             clock_off: self.clock.off().is_some(),
         }
+    }
+
+    /// What came of a snapshot could not be written. A disk that fails ends this node, as it does for every other write.
+    fn not_written(&self, error: io::Error) -> Status {
+        // A file that is gone was displaced by another snapshot.
+        let is_gone = error.kind() == io::ErrorKind::NotFound;
+        if error.raw_os_error().is_some() && !is_full(&error) && !is_gone {
+            self.fatal.raise(format!("a snapshot cannot be written: {error}; {}", fatal::DISK));
+        }
+        failed(error)
     }
 
     fn snapshot_that_covers(&self, index: u64) -> Option<SnapshotFile> {
@@ -200,6 +215,18 @@ impl Peer for Service {
         Ok(Response::new(wire::write_voted(&response.map_err(stopped)?)))
     }
 
+    async fn hold_snapshot(
+        &self,
+        request: Request<v1::PeerHoldSnapshotRequest>,
+    ) -> Result<Response<v1::PeerHoldSnapshotResponse>, Status> {
+        self.is_open(&request)?;
+        let head = request.into_inner().head;
+        let snapshots = Arc::clone(&self.snapshots);
+        let part = blocking(move || snapshots.part()).await.map_err(failed)?;
+        let frames = if part.head == head { part.frames } else { 0 };
+        Ok(Response::new(v1::PeerHoldSnapshotResponse { frames }))
+    }
+
     async fn install_snapshot(
         &self,
         request: Request<Streaming<v1::PeerSnapshotPart>>,
@@ -211,13 +238,16 @@ impl Peer for Service {
         let head = wire::read_head(first).map_err(malformed)?;
         let vote = wire::read_ballot(head.ballot).map_err(malformed)?;
         speaks_for(certificates, vote.leader_id.voted_for)?;
-        let mut incoming = self.snapshots.receive(head.head).map_err(failed)?;
+        let snapshots = Arc::clone(&self.snapshots);
+        let resumed = blocking(move || snapshots.resume(head.head, head.skip)).await;
+        let mut incoming = resumed.map_err(|error| self.not_written(error))?;
         while let Some(part) = parts.message().await? {
             let frame = wire::read_frame(part).map_err(malformed)?;
-            incoming.push(&frame).map_err(failed)?;
+            incoming.push(&frame).map_err(|error| self.not_written(error))?;
         }
+        let finished = blocking(move || incoming.finish()).await.map_err(|error| self.not_written(error))?;
         let snapshot = blocking(move || {
-            let snapshot = incoming.finish()?;
+            let snapshot = finished;
             // Looked at in full before Raft hears of it: what is incomplete or damaged is the sender's to repair.
             snapshot.load().inspect_err(|_| snapshot.remove())?;
             Ok(snapshot)
@@ -289,11 +319,20 @@ impl Peer for Service {
         Ok(Response::new(wire::write_rejoined(rejoined)))
     }
 
+    async fn steer(
+        &self,
+        request: Request<v1::PeerSteerRequest>,
+    ) -> Result<Response<v1::PeerSteerResponse>, Status> {
+        let order = wire::read_order(&request.into_inner()).map_err(malformed)?;
+        let refused = self.steering.here(order).await.err();
+        Ok(Response::new(v1::PeerSteerResponse { refused }))
+    }
+
     async fn fetch_snapshot(
         &self,
         request: Request<v1::PeerFetchSnapshotRequest>,
     ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
-        let covers = request.into_inner().covers;
+        let v1::PeerFetchSnapshotRequest { covers, held_head, held_frames } = request.into_inner();
         let newest = match self.snapshot_that_covers(covers) {
             Some(newest) => Some(newest),
             None => {
@@ -306,6 +345,8 @@ impl Peer for Service {
             }
         };
         let newest = newest.ok_or_else(|| Status::failed_precondition("no snapshot reaches so far"))?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(read_ahead(newest, None)).map(Ok))))
+        let is_held = newest.head_bytes().map_err(failed)? == held_head;
+        let parts = read_ahead(newest, None, if is_held { held_frames } else { 0 });
+        Ok(Response::new(Box::pin(ReceiverStream::new(parts).map(Ok))))
     }
 }

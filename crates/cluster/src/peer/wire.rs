@@ -19,6 +19,7 @@ use crate::{
     promise::Promise,
     propose::Answer,
     raft::{Entry, LogId, Packed, Types, Vote, damaged, entry, log_id, term_and_index},
+    steer::Order,
 };
 
 /// What a forwarded proposal came back as.
@@ -177,8 +178,8 @@ pub(super) fn write_frame(frame: &Frame) -> v1::PeerSnapshotPart {
     v1::PeerSnapshotPart { part: Some(v1::peer_snapshot_part::Part::Frame(frame)) }
 }
 
-pub(super) fn write_head(ballot: Option<&Vote>, head: &Frame) -> v1::PeerSnapshotPart {
-    let head = v1::PeerSnapshotHead { ballot: ballot.map(write_ballot), head: head.body.to_vec() };
+pub(super) fn write_head(ballot: Option<&Vote>, head: Bytes, skip: u64) -> v1::PeerSnapshotPart {
+    let head = v1::PeerSnapshotHead { ballot: ballot.map(write_ballot), head, skip };
     v1::PeerSnapshotPart { part: Some(v1::peer_snapshot_part::Part::Head(head)) }
 }
 
@@ -259,6 +260,24 @@ pub(super) fn read_description(message: v1::PeerDescribeResponse) -> io::Result<
         full: message.full,
         time: Time(message.time_ms),
         clock_off: message.clock_off,
+    })
+}
+
+pub(super) fn write_order(order: Order) -> v1::PeerSteerRequest {
+    use v1::peer_steer_request::Order as Written;
+    let order = match order {
+        Order::TransferLeader(to) => Written::TransferLeaderTo(to.0),
+        Order::PermitRejoin => Written::PermitRejoin(v1::PeerPermitRejoin {}),
+    };
+    v1::PeerSteerRequest { order: Some(order) }
+}
+
+pub(super) fn read_order(message: &v1::PeerSteerRequest) -> io::Result<Order> {
+    use v1::peer_steer_request::Order as Written;
+    Ok(match message.order {
+        Some(Written::TransferLeaderTo(to)) => Order::TransferLeader(NodeId(to)),
+        Some(Written::PermitRejoin(v1::PeerPermitRejoin {})) => Order::PermitRejoin,
+        None => return Err(missing("order")),
     })
 }
 

@@ -11,13 +11,13 @@ use model::{
 use crate::{machine::RestoreError, raft::damaged};
 
 /// The table under which groups are stored, which no table of the model is numbered with. Never reused.
-pub(super) const TABLE: u8 = u8::MAX;
+pub(crate) const TABLE: u8 = u8::MAX;
 /// Records in a group: those with the sequences from a multiple of this one up to the next.
 const RECORDS: u64 = 64;
 
 /// The group that is still being filled. It is written again whenever it grows.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     number: u64,
     /// Encoded records by their sequence.
     records: BTreeMap<u64, Vec<u8>>,
@@ -28,7 +28,7 @@ impl Groups {
     ///
     /// # Errors
     /// An audit record of a group that is behind the newest one, or one that is removed: the log is only appended to.
-    pub(super) fn fold(&mut self, records: Vec<Record>) -> io::Result<Vec<Record>> {
+    pub(crate) fn fold(&mut self, records: Vec<Record>) -> io::Result<Vec<Record>> {
         let (audit, mut others): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.table == AuditRecord::TAG);
         // By their numbers: encoded, 300 comes before 2.
@@ -53,7 +53,7 @@ impl Groups {
     }
 
     /// Gives the records of a group back, and goes on filling it when it is the newest.
-    pub(super) fn unfold(&mut self, record: &Record) -> Result<Vec<Record>, RestoreError> {
+    pub(crate) fn unfold(&mut self, record: &Record) -> Result<Vec<Record>, RestoreError> {
         let key = record.key.as_slice().try_into().map_err(|_| RestoreError::Unreadable)?;
         let number = u64::from_be_bytes(key);
         let records = split(record.value.as_deref().unwrap_or_default()).ok_or(RestoreError::Unreadable)?;

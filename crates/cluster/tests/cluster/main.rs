@@ -9,4 +9,5 @@ mod nodes;
 #[cfg(feature = "planted")]
 mod planted;
 mod repair;
+mod resume;
 mod three_nodes;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::nodes::{Nodes, PATIENCE, commit, has, until};
-use cluster::{Admission, Cluster, Exclusion, Rejoin};
+use cluster::{Admission, Cluster, Exclusion, Rejoin, SteerError};
 use model::name::NodeId;
 
 /// Waits until a condition holds; nothing wakes for those that are asked for here.
@@ -176,9 +176,12 @@ async fn a_node_that_may_not_repair_itself_waits_to_be_told() {
     commit(nodes.any(), "meanwhile").await;
     assert!(nodes.any().status().voters.contains(&node), "the membership was not touched");
     assert!(!has(&one.local(), "kept-0"));
-    one.rejoin();
+    // Said at any node.
+    nodes.any().permit_rejoin(node).await.unwrap();
     votes(&nodes, node).await;
     holds_everything(&nodes, node).await;
+    let again = nodes.any().permit_rejoin(node).await;
+    assert_eq!(again, Err(SteerError::Refused(format!("`{node}` takes part already"))));
 
     // A damaged log: it does not start, and nothing was touched.
     nodes.stop(node).await;

@@ -1,7 +1,7 @@
 //! Three nodes over loopback: elect, propose and read anywhere, lose the leader, restart, catch up.
 
 use crate::nodes::{Nodes, PATIENCE, commit, has, put, until};
-use cluster::{Cluster, Retention};
+use cluster::{Cluster, Retention, SteerError};
 use futures::future::join_all;
 use model::name::NodeId;
 
@@ -103,9 +103,16 @@ async fn the_lead_is_handed_over_on_request() {
     let new = *nodes.running.keys().find(|node| **node != old).unwrap();
     commit(nodes.any(), "before").await;
     nodes.settled().await;
-    nodes.node(old).transfer_leadership(new).await.unwrap();
+    // Asked of a node that neither leads nor is to lead.
+    let third = *nodes.running.keys().find(|node| ![old, new].contains(node)).unwrap();
+    nodes.node(third).transfer_leadership(new).await.unwrap();
     until(nodes.node(old), |progress| progress.leader == Some(new)).await;
     commit(nodes.node(old), "after").await;
+    let stranger = nodes.node(third).transfer_leadership(NodeId(9)).await;
+    assert_eq!(stranger, Err(SteerError::Refused("`node-9` is no voter".into())));
+    nodes.node(new).step_down().await;
+    assert!(!nodes.node(new).status().is_leader);
+    assert_ne!(nodes.leader().await, new, "before it stops");
     nodes.stop_all().await;
 }
 

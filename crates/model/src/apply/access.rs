@@ -3,7 +3,8 @@
 use crate::{
     State,
     command::{
-        AnnounceNode, InstallDataKey, IssueToken, RecordRead, RecordRefusals, ReportReachable, RevokeToken,
+        AnnounceNode, ChangeCluster, InstallDataKey, IssueToken, RecordRead, RecordRefusals, ReportReachable,
+        RevokeToken,
     },
     node::Node,
     outcome::{Applied, Outcome},
@@ -130,6 +131,15 @@ impl State {
                 version.state.as_str()
             );
             return Err(Refusal::new(Code::NoSecret, message));
+        }
+        Ok(Applied::Unchanged)
+    }
+
+    /// The nodes see to it; here stands that it was asked for.
+    pub(super) fn change_cluster(&self, command: &ChangeCluster) -> Outcome {
+        check::text("reason", &command.reason, Code::TextRequired)?;
+        if !self.nodes.contains(&command.node) {
+            return refuse(Code::UnknownNode, format!("there is no `{}`", command.node));
         }
         Ok(Applied::Unchanged)
     }

@@ -90,6 +90,7 @@ impl State {
             Command::ReportReachable(body) => self.report_reachable(body),
             Command::InstallDataKey(body) => self.install_data_key(body),
             Command::RecordRead(body) => self.record_read(body),
+            Command::ChangeCluster(body) => self.change_cluster(body),
             Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
                 unreachable!("these write their own audit records, see `apply`")
             }
@@ -237,6 +238,9 @@ fn describe(command: &Command) -> (String, String) {
         Command::ReportReachable(c) => ("nodes".to_owned(), list(c.nodes.iter())),
         Command::InstallDataKey(c) => plain(object("key", &c.id)),
         Command::RecordRead(c) => (object("credential", &c.credential), format!("version {}", c.version)),
+        Command::ChangeCluster(c) => {
+            (object("node", &c.node), format!("{}: {}", c.change.as_str(), c.reason))
+        }
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
     }
 }

@@ -448,3 +448,34 @@ pub struct RecordRead {
     /// The version that was read.
     pub version: u32,
 }
+
+/// See [`Command::ChangeCluster`](super::Command::ChangeCluster).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeCluster {
+    /// The node that it concerns.
+    pub node: NodeId,
+    /// What is asked.
+    pub change: ClusterChange,
+    /// Why.
+    pub reason: String,
+}
+
+/// What an operator may ask of the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterChange {
+    /// The node is to lead.
+    TransferLeader,
+    /// The node does not vote, and may come back as a learner.
+    Rejoin,
+}
+
+impl ClusterChange {
+    /// The change as words are written in output and audit.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TransferLeader => "transfer-leader",
+            Self::Rejoin => "rejoin",
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! The cluster, as this node sees it.
 
 use api::v1;
+use model::{
+    command::{ChangeCluster, ClusterChange},
+    name::NodeId,
+};
 
 use crate::{denied::Denied, edge::Call};
 
@@ -31,4 +35,32 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         members: members.collect(),
         clock_off_ms: standing.clock_off,
     })
+}
+
+pub(super) async fn transfer_leader(
+    call: &Call,
+    request: v1::TransferLeaderRequest,
+) -> Result<v1::TransferLeaderResponse, Denied> {
+    let node = note(call, request.node, ClusterChange::TransferLeader, request.reason).await?;
+    let done = call.edge.consensus.transfer_leader(node).await;
+    done.map_err(|error| Denied::by_the_nodes(&error))?;
+    Ok(v1::TransferLeaderResponse {})
+}
+
+pub(super) async fn permit_rejoin(
+    call: &Call,
+    request: v1::PermitRejoinRequest,
+) -> Result<v1::PermitRejoinResponse, Denied> {
+    let node = note(call, request.node, ClusterChange::Rejoin, request.reason).await?;
+    let done = call.edge.consensus.permit_rejoin(node).await;
+    done.map_err(|error| Denied::by_the_nodes(&error))?;
+    Ok(v1::PermitRejoinResponse {})
+}
+
+/// Who asks for what, and why, stands in the audit log before it is done.
+async fn note(call: &Call, node: u64, change: ClusterChange, reason: String) -> Result<NodeId, Denied> {
+    let node = NodeId(node);
+    call.about("node", &node.to_string());
+    call.propose(ChangeCluster { node, change, reason }).await?;
+    Ok(node)
 }

@@ -110,6 +110,8 @@ service! {
     get_secret(GetSecretRequest) -> GetSecretResponse = ReadSecret secret::get;
     get_status(GetStatusRequest) -> GetStatusResponse = Look status::get;
     get_cluster(GetClusterRequest) -> GetClusterResponse = Look cluster::get;
+    transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse = ChangeCluster cluster::transfer_leader;
+    permit_rejoin(PermitRejoinRequest) -> PermitRejoinResponse = ChangeCluster cluster::permit_rejoin;
 }
 
 #[cfg(test)]

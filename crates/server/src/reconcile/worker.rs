@@ -194,7 +194,7 @@ fn failed(class: FailureClass, message: String) -> StepOutcome {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use cluster::Progress;
+    use cluster::{Progress, SteerError};
     use futures::future::BoxFuture;
     use model::{
         command::{
@@ -282,6 +282,14 @@ mod tests {
 
         fn standing(&self) -> Standing {
             Standing::default()
+        }
+
+        fn transfer_leader(&self, _: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+            unreachable!("workers steer no nodes")
+        }
+
+        fn permit_rejoin(&self, _: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+            unreachable!("workers steer no nodes")
         }
 
         fn now(&self) -> Time {

@@ -4,7 +4,8 @@ use super::machine::{START, consumer};
 use super::{Machine, name};
 use crate::{
     command::{
-        AnnounceNode, InstallDataKey, IssueToken, RecordRead, RemoveConsumer, ReportReachable, RevokeToken,
+        AnnounceNode, ChangeCluster, ClusterChange, InstallDataKey, IssueToken, RecordRead, RemoveConsumer,
+        ReportReachable, RevokeToken,
     },
     name::NodeId,
     outcome::Applied,
@@ -99,6 +100,21 @@ fn the_data_key_is_put_in_place_once() {
     machine.ok(InstallDataKey { id: 1, wrapped: vec![1; 60] });
     machine.refused(Code::DataKeyExists, InstallDataKey { id: 2, wrapped: vec![2; 60] });
     assert_eq!(machine.state.data_key().unwrap().id, 1);
+}
+
+#[test]
+fn what_is_asked_of_the_nodes_is_recorded_with_its_reason() {
+    let mut machine = Machine::new();
+    let ask = |node, reason: &str| ChangeCluster {
+        node: NodeId(node),
+        change: ClusterChange::TransferLeader,
+        reason: reason.into(),
+    };
+    machine.refused(Code::UnknownNode, ask(3, "maintenance"));
+    machine.ok(AnnounceNode { id: NodeId(3), client_address: "n:3".into(), version: "0.1.0".into() });
+    machine.refused(Code::TextRequired, ask(3, ""));
+    machine.ok(ask(3, "maintenance"));
+    assert_eq!(machine.audited("cluster.change"), 3, "refusals too");
 }
 
 #[test]

@@ -67,3 +67,12 @@ fn words_of_schedules_are_read_or_refused() {
     ];
     survives_text(INPUTS / 5, &seeds, fuzz::timing);
 }
+
+#[test]
+fn names_of_any_content_are_read_or_refused() {
+    survives_text(
+        INPUTS,
+        &["orders-db.v2_x", "rot-17", "rev-0", "bg-18446744073709551615", "node-+3"],
+        fuzz::names,
+    );
+}

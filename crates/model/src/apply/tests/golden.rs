@@ -253,6 +253,7 @@ fn deeds() -> Vec<Command> {
         InstallDataKey { id: 1, wrapped: vec![1, 2, 3] }.into(),
         RecordRefusals { refusals: vec![refusal] }.into(),
         RecordRead { credential: name("orders-db"), version: 2 }.into(),
+        ChangeCluster { node: NodeId(2), change: ClusterChange::Rejoin, reason: reason() }.into(),
     ]
 }
 

@@ -1,0 +1,124 @@
+//! A transfer of a snapshot that was cut short goes on where it ended, with what of it is sound.
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use cluster::{Cluster, Retention};
+use futures::future::join_all;
+use model::{
+    command::{Command, PutIdentity},
+    name::NodeId,
+    time::Time,
+};
+
+use crate::nodes::{Nodes, PATIENCE, commit, until};
+
+/// Several frames of a snapshot.
+const ROWS: usize = 900;
+/// A length, a checksum, a body.
+const LENGTH_BYTES: usize = 4;
+const FRAME_HEAD_BYTES: usize = LENGTH_BYTES + 32;
+const MAGIC_BYTES: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_goes_on_behind_the_frames_that_arrived_and_are_sound() {
+    let mut nodes = Nodes::prepare(3).await;
+    nodes.retention = Retention { snapshot_every: 20, kept_entries: 2 };
+    for node in (1..=3).map(NodeId) {
+        nodes.start(node).await;
+    }
+    let leader = nodes.leader().await;
+    let behind = NodeId(if leader == NodeId(3) { 2 } else { 3 });
+    fill(nodes.node(leader)).await;
+    nodes.settled().await;
+
+    // Of the frames that arrived before the transfer was cut short, so many are whole and sound.
+    for (arrived, flipped, sound) in [(3, None, 3), (3, Some(2), 1), (0, None, 0)] {
+        let held = nodes.node(behind).status().last_log;
+        nodes.stop(behind).await;
+        let snapshot = new_snapshot(&nodes, leader, held).await;
+        let ends = frame_ends(&snapshot);
+        let frames = ends.len() as u64 - 1;
+        assert!(frames > 3, "{frames} frames");
+        // The one after them arrived in part.
+        let mut part = snapshot[..ends[arrived] + 100].to_vec();
+        if let Some(frame) = flipped {
+            part[ends[frame] - 1] ^= 1;
+        }
+        let name: String = snapshot[MAGIC_BYTES + LENGTH_BYTES..MAGIC_BYTES + FRAME_HEAD_BYTES]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let folder = nodes.data(behind).join("snapshots");
+        fs::write(folder.join(format!("{name}.part")), part).unwrap();
+        fs::write(folder.join("another.part"), b"of another snapshot").unwrap();
+
+        nodes.start(behind).await;
+        let wanted = nodes.node(leader).status();
+        until(nodes.node(behind), |progress| progress.applied >= wanted.applied).await;
+        let status = nodes.node(behind).status();
+        assert_eq!(status.snapshot_frames, frames - sound, "{arrived} arrived, flipped: {flipped:?}");
+        nodes.settled().await;
+        assert_eq!(nodes.node(behind).status().digest, nodes.node(leader).status().digest);
+        let left = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let left: Vec<PathBuf> =
+            left.filter(|path| path.extension().is_some_and(|ending| ending == "part")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    nodes.stop_all().await;
+}
+
+async fn fill(node: &Cluster) {
+    let long = "x".repeat(1_000);
+    let puts = (0..ROWS).map(|row| {
+        let identity: Command = PutIdentity {
+            name: format!("row-{row}").parse().unwrap(),
+            owner: "team".into(),
+            purpose: long.clone(),
+            workload: long.clone(),
+            environment: long.clone(),
+            review_by: Time(4_000_000_000_000),
+        }
+        .into();
+        node.propose("test".into(), identity)
+    });
+    for outcome in join_all(puts).await {
+        outcome.unwrap().unwrap();
+    }
+}
+
+/// Writes more than the log keeps, so that a node which is away and holds so much needs a snapshot; gives the bytes of the
+/// newest one, which nothing follows.
+async fn new_snapshot(nodes: &Nodes, leader: NodeId, held: Option<u64>) -> Vec<u8> {
+    let node = nodes.node(leader);
+    for number in 0..60 {
+        commit(node, &format!("later-{}-{number}", node.status().applied.unwrap())).await;
+    }
+    let begun = Instant::now();
+    while node.status().snapshot != node.status().applied || node.status().purged <= held {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", node.status());
+        // One that is being made already does not reach so far.
+        node.snapshot().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let files = fs::read_dir(nodes.data(leader).join("snapshots")).unwrap();
+    let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "snapshot"));
+    files.sort();
+    fs::read(files.last().unwrap()).unwrap()
+}
+
+/// Where each frame ends, the head first.
+fn frame_ends(snapshot: &[u8]) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut place = MAGIC_BYTES;
+    while place < snapshot.len() {
+        let length = u32::from_le_bytes(snapshot[place..place + LENGTH_BYTES].try_into().unwrap());
+        place += FRAME_HEAD_BYTES + usize::try_from(length).unwrap();
+        ends.push(place);
+    }
+    ends
+}

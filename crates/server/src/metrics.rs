@@ -1,0 +1,178 @@
+//! The figures of a node, as OpenMetrics. They are read from the state and from Raft when they are asked for, so none of
+//! them can be out of step with what it counts.
+
+use std::{collections::BTreeSet, fs, sync::atomic::AtomicU64};
+
+use cluster::{Admission, Status};
+use model::{State, attempt::Job, grant::GrantStage, rotation::Stage, time::Time};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{family::Family, gauge::Gauge, info::Info},
+    registry::Registry,
+};
+
+use crate::edge::Load;
+
+type Number = Gauge<f64, AtomicU64>;
+
+/// The figures as text.
+pub(crate) fn exposition(status: &Status, state: &State, now: Time, load: &Load) -> String {
+    let mut figures = Figures(Registry::with_prefix("revolve"));
+    figures.0.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    raft(&mut figures, status);
+    storage(&mut figures, status);
+    edge(&mut figures, load);
+    held(&mut figures, state, now);
+    consumers(&mut figures, state, now);
+    let mut text = String::new();
+    encode(&mut text, &figures.0).expect("writing into memory does not fail");
+    text
+}
+
+struct Figures(Registry);
+
+impl Figures {
+    #[expect(clippy::cast_precision_loss, reason = "OpenMetrics counts in floating point")]
+    fn set(&mut self, name: &str, help: &str, value: u64) {
+        let gauge = Number::default();
+        gauge.set(value as f64);
+        self.0.register(name, help, gauge);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "OpenMetrics counts in floating point")]
+    fn each(&mut self, name: &str, help: &str, label: &str, values: impl IntoIterator<Item = (String, u64)>) {
+        let family = Family::<Vec<(String, String)>, Number>::default();
+        for (of, value) in values {
+            family.get_or_create(&vec![(label.to_owned(), of)]).set(value as f64);
+        }
+        self.0.register(name, help, family);
+    }
+}
+
+fn raft(figures: &mut Figures, status: &Status) {
+    figures.set("raft_term", "The term", status.term);
+    figures.set("raft_is_leader", "Whether this node leads", status.is_leader.into());
+    figures.set("raft_has_leader", "Whether this node knows a leader", status.leader.is_some().into());
+    figures.set("raft_voters", "The nodes that vote", count(status.voters.len()));
+    figures.set("raft_log_last_index", "The last entry in the log", status.last_log.unwrap_or_default());
+    let committed = status.committed.unwrap_or_default();
+    figures.set("raft_log_committed_index", "The last entry known to be committed", committed);
+    figures.set("raft_log_applied_index", "The last entry applied", status.applied.unwrap_or_default());
+    figures.set("raft_log_purged_index", "The last entry purged", status.purged.unwrap_or_default());
+    figures.set(
+        "raft_snapshot_index",
+        "The entry the newest snapshot reaches to",
+        status.snapshot.unwrap_or_default(),
+    );
+    figures.set(
+        "raft_snapshot_frames_received",
+        "Frames of snapshots taken from other nodes since the start",
+        status.snapshot_frames,
+    );
+    let peers = || status.peers.iter();
+    let reachable = peers().map(|(node, peer)| (node.to_string(), peer.reachable.into()));
+    figures.each("raft_peer_reachable", "Whether the leader hears the node", "node", reachable);
+    let last = status.last_log.unwrap_or_default();
+    let lag = peers().map(|(node, peer)| {
+        (node.to_string(), peer.matched.map_or(last, |matched| last.saturating_sub(matched)))
+    });
+    figures.each("raft_peer_lag_entries", "Entries that the leader has and the node lacks", "node", lag);
+}
+
+fn storage(figures: &mut Figures, status: &Status) {
+    let admitted = status.admission == Admission::Admitted;
+    figures.set("storage_admitted", "Whether this node takes part with its storage", admitted.into());
+    figures.set("storage_full", "Whether the disk is full and nothing more is taken on", status.full.into());
+    let off = status.clock_off.unwrap_or_default().unsigned_abs();
+    figures.set("clock_off_milliseconds", "How far the wall clock is off while it is not followed", off);
+    let resident = resident_bytes().unwrap_or_default();
+    figures.set("process_resident_memory_bytes", "Memory of this process", resident);
+    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    figures.set("process_open_fds", "Files and connections this process holds open", count(open));
+}
+
+fn edge(figures: &mut Figures, load: &Load) {
+    figures.set("calls_looking", "Calls that only look, under way", count(load.looks));
+    figures.set("calls_changing", "All other calls under way", count(load.changes));
+    figures.set("calls_waiting", "Calls that wait until others are answered", count(load.waiting));
+    figures.set("streams_open", "Streams open", count(load.streams));
+}
+
+fn held(figures: &mut Figures, state: &State, now: Time) {
+    figures.set("identities", "Identities declared", count(state.identities().len()));
+    figures.set("credentials", "Credentials declared", count(state.credentials().len()));
+    figures.set("schedules", "Schedules declared", count(state.schedules().len()));
+    let overdue = state.overdue_schedules(now).count();
+    figures.set("schedules_overdue", "Schedules whose instant has passed without a rotation", count(overdue));
+    figures.set("feed_revision", "The last revision of the feed", state.revision());
+    figures.set("audit_records", "Records in the audit log", state.audit_head().sequence);
+    let mut rotations = Vec::new();
+    let mut grants = Vec::new();
+    for job in state.open_jobs() {
+        match job {
+            Job::Rotation(id) => rotations.extend(state.rotations().get(&id).map(|row| row.stage)),
+            Job::Grant(id) => grants.extend(state.grants().get(&id).map(|row| row.stage)),
+        }
+    }
+    let quarantined = rotations.iter().filter(|stage| **stage == Stage::Quarantined).count();
+    figures.set("rotations_open", "Rotations that have not ended", count(rotations.len()));
+    figures.set("rotations_quarantined", "Rotations that wait for a person", count(quarantined));
+    let stages: BTreeSet<&str> = rotations.iter().map(|stage| stage.as_str()).collect();
+    let by_stage = stages.into_iter().map(|name| {
+        (name.to_owned(), count(rotations.iter().filter(|stage| stage.as_str() == name).count()))
+    });
+    figures.each("rotations_in_stage", "Rotations that have not ended, by stage", "stage", by_stage);
+    let at = |wanted: GrantStage| count(grants.iter().filter(|stage| **stage == wanted).count());
+    figures.set("grants_active", "Break-glass grants in force", at(GrantStage::Active));
+    figures.set(
+        "grants_awaiting_review",
+        "Break-glass grants that ended and nobody has reviewed",
+        at(GrantStage::AwaitingReview),
+    );
+}
+
+fn consumers(figures: &mut Figures, state: &State, now: Time) {
+    let mut lag = Vec::new();
+    let mut age = Vec::new();
+    for consumer in state.consumers().values() {
+        let mut outstanding = state.outstanding_of(consumer).peekable();
+        let oldest = outstanding.peek().map_or(0, |event| now.since(event.at).0 / 1_000);
+        age.push((consumer.name.to_string(), oldest));
+        lag.push((consumer.name.to_string(), count(outstanding.count())));
+    }
+    figures.each("consumer_lag_events", "Events that the consumer has not answered", "consumer", lag);
+    figures.each(
+        "consumer_oldest_unanswered_seconds",
+        "Age of the oldest event that the consumer has not answered",
+        "consumer",
+        age,
+    );
+}
+
+/// From `/proc/self/statm`: pages of memory, the second number those that are resident.
+fn resident_bytes() -> Option<u64> {
+    let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * 4_096)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_a_help_text_and_a_value() {
+        let text = exposition(&Status::default(), &State::default(), Time(0), &Load::default());
+        for name in
+            ["revolve_raft_term", "revolve_credentials", "revolve_storage_full", "revolve_calls_waiting"]
+        {
+            assert!(text.contains(&format!("# HELP {name} ")), "{text}");
+            assert!(text.contains(&format!("\n{name} 0.0\n")), "{text}");
+        }
+        assert!(text.contains("revolve_build_info{version="), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

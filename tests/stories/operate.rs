@@ -1,0 +1,98 @@
+//! What an operator and what machines ask of a running cluster: whether a node lives and is of use, how it fares, who
+//! leads, and to hand the lead over.
+
+use std::time::Duration;
+
+use client::v1;
+use harness::{Cluster, eventually};
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_node_says_whether_it_lives_whether_it_is_of_use_and_how_it_fares() {
+    let mut cluster = Cluster::start().await;
+    let token = cluster.admin_token();
+    for id in cluster.ids() {
+        assert_eq!(get(&cluster, id, "/livez", None).await, (200, "ok\n".into()));
+        eventually("ready", WITHIN, async || {
+            let answer = get(&cluster, id, "/readyz", None).await;
+            if answer.0 == 200 { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+    assert_eq!(get(&cluster, 1, "/metrics", None).await.0, 401, "figures are not for anyone");
+    assert_eq!(get(&cluster, 1, "/metrics", Some("rvlt_nobody.AAAA")).await.0, 401);
+    let (code, figures) = get(&cluster, 1, "/metrics", Some(token.expose_secret())).await;
+    assert_eq!(code, 200, "{figures}");
+    for line in ["revolve_raft_has_leader 1.0", "revolve_raft_voters 3.0", "revolve_storage_full 0.0"] {
+        assert!(figures.lines().any(|found| found == line), "`{line}` is not in {figures}");
+    }
+
+    cluster.kill_node(2);
+    cluster.kill_node(3);
+    let (code, reasons) = eventually("not ready", WITHIN, async || {
+        let answer = get(&cluster, 1, "/readyz", None).await;
+        if answer.0 == 200 { Err(answer) } else { Ok(answer) }
+    })
+    .await;
+    assert_eq!((code, reasons.as_str()), (503, "no leader is known\n"));
+    assert_eq!(get(&cluster, 1, "/livez", None).await.0, 200, "it is not helped by being started again");
+}
+
+#[tokio::test]
+async fn the_lead_is_handed_over_when_asked_and_before_a_node_stops() {
+    let mut cluster = Cluster::start().await;
+    let old = cluster.leader().await;
+    let new = cluster.ids().into_iter().find(|id| *id != old).unwrap();
+    let name = format!("node-{new}");
+    let asked = ["cluster", "transfer-leader", &name, "--reason", "maintenance of the rack"];
+    let unsure = cluster.cli(asked);
+    assert_eq!(unsure.status.code(), Some(64), "nobody can be asked, and nothing was said");
+    let done = cluster.cli([&asked[..], &["--yes"]].concat());
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(cluster.leader().await, new);
+
+    let stranger = cluster.cli(["cluster", "transfer-leader", "node-9", "--reason", "no", "--yes"]);
+    assert_eq!(stranger.status.code(), Some(5), "{}", String::from_utf8_lossy(&stranger.stderr));
+    let present = cluster.cli(["cluster", "rejoin", &name, "--reason", "no", "--yes"]);
+    let told = String::from_utf8_lossy(&present.stderr).into_owned();
+    assert!(present.status.code() == Some(5) && told.contains("takes part already"), "{told}");
+
+    let (status, said) = cluster.stop_node(new, WITHIN).await;
+    assert!(status.success(), "{said}");
+    assert!(said.contains("handing the lead over before this node stops"), "{said}");
+    assert!(!said.contains("the lead was not taken over in time"), "{said}");
+    assert_ne!(cluster.leader().await, new);
+
+    let mut audit = cluster.admin().watch_audit(v1::WatchAuditRequest::default()).await.unwrap();
+    let mut changes = Vec::new();
+    while let Some(message) = audit.message().await.unwrap() {
+        let record = message.record.unwrap();
+        if record.action == "cluster.change" {
+            changes.push((record.object, record.detail));
+        }
+    }
+    assert!(
+        changes.contains(&(
+            name.replace("node-", "node/node-"),
+            "transfer-leader: maintenance of the rack".into()
+        )),
+        "{changes:?}"
+    );
+}
+
+/// The answer to a request over HTTP/1.1: its code and its body.
+async fn get(cluster: &Cluster, id: u64, path: &str, token: Option<&str>) -> (u16, String) {
+    let mut stream = TcpStream::connect(cluster.client_address(id)).await.unwrap();
+    let bearer = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{bearer}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, body.to_owned())
+}
