@@ -98,8 +98,6 @@ codes! {
     UnknownGrant = "unknown_grant", "list them with `revolve breakglass list`";
     /// There is no token of that name.
     UnknownToken = "unknown_token", "list them with `revolve token list`";
-    /// The nodes cannot do what was asked of them.
-    ClusterCannot = "cluster_cannot", "see `revolve cluster status`, and ask again when it is as it should be";
     /// There is no such node.
     UnknownNode = "unknown_node", "list them with `revolve cluster members`";
     /// Something else still depends on it.
@@ -176,6 +174,8 @@ codes! {
     InvalidRequest = "invalid_request", "correct it and send again";
     /// The version has no secret that could be read.
     NoSecret = "no_secret", "wait for a rotation to publish a version, or start one with `revolve schedule trigger`";
+    /// The nodes cannot do what was asked of them.
+    ClusterCannot = "cluster_cannot", "see `revolve cluster status`, and ask again when it is as it should be";
 }
 
 #[cfg(test)]

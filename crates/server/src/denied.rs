@@ -215,6 +215,7 @@ const fn grpc_code(code: Code) -> tonic::Code {
         | Code::AlreadyRevealed
         | Code::LastAdmin
         | Code::DataKeyExists
+        | Code::ClusterCannot
         | Code::NoSecret => tonic::Code::FailedPrecondition,
     }
 }
