@@ -232,6 +232,7 @@ mod tests {
         (Action::RequestGrant, "yyy.."),
         (Action::DecideGrant, "y.y.."),
         (Action::EndGrant, "yyy.."),
+        (Action::ChangeCluster, "y...."),
         (Action::Tokens, "y...."),
         (Action::ListTokens, "y..y."),
         (Action::Audit, "y..y."),

@@ -11,6 +11,7 @@ use axum::{
     routing::get,
 };
 use cluster::{Admission, Cluster, Status};
+use model::name::NodeId;
 use tonic::{Code, metadata::MetadataMap};
 
 use crate::{edge::Edge, gate::Action, metrics};
@@ -47,8 +48,18 @@ pub(crate) fn unready(status: &Status, is_stopping: bool) -> Vec<String> {
     if status.leader.is_none() {
         reasons.push("no leader is known".to_owned());
     }
+    if status.is_leader && !hears_a_majority(status) {
+        reasons.push("this node leads, and does not hear a majority of the voters".to_owned());
+    }
     reasons.extend(status.fatal.clone());
     reasons
+}
+
+/// A leader that is cut off does not know that it leads no more.
+fn hears_a_majority(status: &Status) -> bool {
+    let is_heard =
+        |id: &&NodeId| **id == status.node || status.peers.get(*id).is_some_and(|peer| peer.reachable);
+    status.voters.iter().filter(is_heard).count() * 2 > status.voters.len()
 }
 
 async fn livez(State(health): State<Health>) -> (StatusCode, String) {
@@ -99,8 +110,7 @@ fn code_of(code: Code) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
-    use cluster::Exclusion;
-    use model::name::NodeId;
+    use cluster::{Exclusion, PeerStatus};
 
     use super::*;
 
@@ -113,6 +123,11 @@ mod tests {
         assert!(unready(&status(), false).is_empty());
         assert_eq!(unready(&status(), true), ["this node is stopping"]);
         assert_eq!(unready(&Status { leader: None, ..status() }, false), ["no leader is known"]);
+        let voters = (1..=3).map(NodeId).collect();
+        let leads = Status { node: NodeId(2), is_leader: true, voters, ..status() };
+        assert_eq!(unready(&leads, false).len(), 1, "it hears nobody");
+        let peers = [(NodeId(3), PeerStatus { reachable: true, matched: None })].into();
+        assert!(unready(&Status { peers, ..leads }, false).is_empty());
         let excluded = Admission::Excluded(Exclusion::NoMember);
         let told = unready(&Status { admission: excluded, ..status() }, false);
         assert_eq!(told, [Exclusion::NoMember.to_string()]);
