@@ -3,6 +3,7 @@
 //! of the libraries it is made of.
 
 mod admission;
+mod background;
 mod batch;
 mod clock;
 mod cluster;

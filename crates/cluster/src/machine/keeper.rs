@@ -6,6 +6,7 @@ use model::{State, table::Record};
 
 use super::{Persister, Position, SnapshotFile, SnapshotFolder, blocking};
 use crate::{
+    background::in_background,
     disk::is_full,
     raft::{Config, Snapshot, Types},
 };
@@ -66,7 +67,7 @@ impl Keeper for Files {
         self.persister.checkpoint().await?;
         loop {
             let (folder, state, position) = (Arc::clone(&self.snapshots), state.clone(), position.clone());
-            match blocking(move || folder.write(&state, position)).await {
+            match in_background("snapshot-writer", move || folder.write(&state, position)).await {
                 // The log is kept meanwhile.
                 Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "no room for a snapshot: it is made when there is some");

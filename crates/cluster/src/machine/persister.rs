@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Position;
 use crate::{
+    background::stand_back,
     disk::is_full,
     fatal::{self, Fatal},
     space::Space,
@@ -65,6 +66,7 @@ impl Persister {
             receiver,
         };
         let work = move || {
+            stand_back();
             if let Err(error) = caught(|| writer.run()) {
                 fatal.raise(reason(&folder, &error));
             }
