@@ -16,7 +16,7 @@ use crate::{
     machine::SnapshotFolder,
     promise,
     raft::{Packed, Payload},
-    store::groups::{Groups, TABLE},
+    store::groups::{self, Groups, TABLE},
 };
 
 /// The payload of a record of the log.
@@ -53,13 +53,12 @@ pub fn notes(bytes: &[u8]) {
 /// Groups of audit records, as the store keeps them: each behind its number and its length in 16 bits. What is read can
 /// be appended to.
 pub fn groups(mut bytes: &[u8]) {
-    let mut groups = Groups::default();
     while let Some((head, rest)) = bytes.split_first_chunk::<10>() {
         let (number, length) = head.split_at(8);
         let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
         let (value, rest) = rest.split_at(length.min(rest.len()));
         let record = Record { table: TABLE, key: number.to_vec(), value: Some(value.to_vec()) };
-        if let Ok(records) = groups.unfold(&record) {
+        if let (Ok(records), Ok(mut groups)) = (groups::unfold(&record), Groups::resume(&record)) {
             // A record of a group that is closed already is refused.
             drop(groups.fold(records));
         }
@@ -171,7 +170,7 @@ mod tests {
             let length = u16::try_from(value.len()).unwrap().to_be_bytes();
             [group.key, length.to_vec(), value].concat()
         });
-        survives(INPUTS, vec![framed.collect()], groups);
+        survives(INPUTS, vec![framed.collect()], super::groups);
     }
 
     #[test]

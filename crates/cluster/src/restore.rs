@@ -10,7 +10,7 @@ use crate::{
     disk::Layout,
     error::StartError,
     log::DiskLog,
-    machine::{Position, SnapshotFile, SnapshotFolder, blocking},
+    machine::{Position, RestoreError, SnapshotFile, SnapshotFolder, blocking},
     peer::{CallError, Peers},
     raft::{LogId, term_and_index},
     settings::Rejoin,
@@ -53,11 +53,15 @@ impl Restored {
         let snapshots =
             blocking(move || SnapshotFolder::open(folder)).await.map_err(in_folder(&layout.snapshots()))?;
         let snapshots = snapshots.within(Arc::clone(space));
+        let newest = snapshots.current();
+        // Beside the state, which keeps more than one core busy for a part of the time alone.
+        let checking = tokio::task::spawn_blocking(move || newest.map_or(Ok(()), |newest| newest.check()));
         let folder = layout.state();
         let (store, state, position) =
             blocking(move || Store::open(folder)).await.map_err(in_folder(&layout.state()))?;
+        let checked = checking.await.unwrap_or(Err(RestoreError::Panicked));
         let restored = Self { log, store, state, position, snapshots: Arc::new(snapshots) };
-        restored.check_snapshot(layout).await?;
+        restored.check_snapshot(layout, checked).await?;
         restored.repair(layout, peers).await?;
         restored.stand_in(layout).await?;
         if let Some(applied) = restored.position.applied().max(restored.snapshot_reaches()) {
@@ -84,12 +88,15 @@ impl Restored {
 
     /// Raft goes on from the snapshot when it is ahead of the state, and a peer may need it at any time: one that is
     /// damaged is set aside, and Raft makes another.
-    async fn check_snapshot(&self, layout: &Layout) -> Result<(), StartError> {
-        let Some(snapshot) = self.snapshots.current() else { return Ok(()) };
-        let ahead = snapshot.head().position.applied() > self.position.applied();
+    async fn check_snapshot(
+        &self,
+        layout: &Layout,
+        checked: Result<(), RestoreError>,
+    ) -> Result<(), StartError> {
+        let ahead = self.snapshot_reaches() > self.position.applied();
         let snapshots = Arc::clone(&self.snapshots);
         let check = move || {
-            let checked = if ahead { snapshot.load().map(drop) } else { snapshot.check() };
+            let checked = checked.and_then(|()| if ahead { snapshots.load_current() } else { Ok(()) });
             checked.or_else(|error| snapshots.discard_current(&error))
         };
         blocking(check).await.map_err(in_folder(&layout.snapshots()))
@@ -107,10 +114,7 @@ impl Restored {
             let snapshots = Arc::clone(&self.snapshots);
             match self.fetch(peers, peer, purged.index).await {
                 Ok(snapshot) => {
-                    let adopted = blocking(move || {
-                        snapshot.load().inspect_err(|_| snapshot.remove())?;
-                        snapshots.adopt(snapshot)
-                    });
+                    let adopted = blocking(move || snapshots.adopt(snapshot));
                     adopted.await.map_err(in_folder(&layout.snapshots()))?;
                     tracing::warn!(%peer, "the damaged state was replaced by a snapshot of a peer");
                     return Ok(());

@@ -7,6 +7,7 @@
 //!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`]. Audit records
 //!   are rows in [`groups`]; format 1 had a row for each.
 
+mod fill;
 pub(crate) mod groups;
 
 use std::{
@@ -22,11 +23,12 @@ use model::{State, table::Record};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use fill::Fill;
 use groups::Groups;
 
 use crate::{
     disk::{is_full, make_folder, sync_folder},
-    machine::{Position, RestoreError},
+    machine::{Batch, Loader, Position, RestoreError},
     raft::damaged,
 };
 
@@ -39,7 +41,9 @@ const PART_BYTES: usize = 60 * 1024;
 /// Sled's page cache; the state itself is in memory already.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Records written in one batch when the whole state is written.
-const FILL_RECORDS: usize = 2_000;
+pub(crate) const FILL_RECORDS: usize = 2_000;
+/// Bytes of rows that are decoded together when the store is opened.
+const LOAD_BYTES: usize = 512 * 1024;
 
 /// How long a store that is held is waited for, and how often it is looked at.
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,12 +104,18 @@ impl Store {
 
     /// Writes what was touched, and where in the log that stands, as one batch. It is not yet durable.
     pub(crate) fn write(&mut self, records: Vec<Record>, position: &Position) -> io::Result<()> {
+        self.write_rows(records, Some(position))
+    }
+
+    fn write_rows(&mut self, records: Vec<Record>, position: Option<&Position>) -> io::Result<()> {
         let mut batch = sled::Batch::default();
         for record in self.groups.fold(records)? {
             self.add(&mut batch, record)?;
         }
-        let meta = Meta { format: FORMAT, position: position.clone() };
-        batch.insert(META_KEY, postcard::to_stdvec(&meta).map_err(damaged)?);
+        if let Some(position) = position {
+            let meta = Meta { format: FORMAT, position: position.clone() };
+            batch.insert(META_KEY, postcard::to_stdvec(&meta).map_err(damaged)?);
+        }
         self.db.apply_batch(batch).map_err(io_error)
     }
 
@@ -113,18 +123,6 @@ impl Store {
     pub(crate) fn checkpoint(&self) -> io::Result<()> {
         self.db.flush().map_err(io_error)?;
         File::open(path(&self.folder, self.generation).join("db"))?.sync_data()
-    }
-
-    /// Replaces everything with `state`, durably. Before each batch, `permit` is asked.
-    pub(crate) fn replace(
-        &mut self,
-        state: &State,
-        position: &Position,
-        permit: impl Fn() -> io::Result<()>,
-    ) -> io::Result<()> {
-        let old = path(&self.folder, self.generation);
-        *self = Self::fill(&self.folder, self.generation + 1, state, position, permit)?;
-        fs::remove_dir_all(old)
     }
 
     /// Removes whatever is under `folder`, and writes `state`, durably. Before each batch, `permit` is asked.
@@ -155,22 +153,13 @@ impl Store {
         permit: impl Fn() -> io::Result<()>,
     ) -> io::Result<Self> {
         permit()?;
-        let mut new = Self::create(folder, generation)?;
+        let mut fill = Fill::begin(folder, generation)?;
         let mut records = state.records().peekable();
         while records.peek().is_some() {
             permit()?;
-            let some = records.by_ref().take(FILL_RECORDS).collect();
-            let mut batch = sled::Batch::default();
-            for record in new.groups.fold(some)? {
-                new.add(&mut batch, record)?;
-            }
-            new.db.apply_batch(batch).map_err(io_error)?;
+            fill.add(records.by_ref().take(FILL_RECORDS).collect())?;
         }
-        // Rows first: a store without a position is unfinished.
-        new.checkpoint()?;
-        new.write(Vec::new(), position)?;
-        new.checkpoint()?;
-        Ok(new)
+        fill.finish(position)
     }
 
     fn create(folder: &Path, generation: u64) -> io::Result<Self> {
@@ -205,9 +194,15 @@ impl Store {
             })?;
             let position = read_position(&db)?;
             let mut rows = Rows::of(&db);
-            let state = State::load::<RestoreError>(&mut rows)?;
-            let Rows { long_rows, groups, .. } = rows;
-            Ok((db, long_rows, groups, state, position))
+            let mut loader = Loader::start()?;
+            while let Some(batch) = rows.next_batch()? {
+                if !loader.push(Batch::Rows(batch)) {
+                    break;
+                }
+            }
+            let (state, _) = loader.finish()?;
+            let groups = rows.newest_group.map_or(Ok(Groups::default()), |group| Groups::resume(&group))?;
+            Ok((db, rows.long_rows, groups, state, position))
         });
         let (db, long_rows, groups, state, position) = opened.unwrap_or(Err(RestoreError::Panicked))?;
         let position = match position {
@@ -276,9 +271,7 @@ struct Rows {
     long: BTreeMap<(u8, Vec<u8>), LongRow>,
     ended: bool,
     long_rows: BTreeMap<(u8, Vec<u8>), u16>,
-    groups: Groups,
-    /// What is left of the group that was read last.
-    unfolded: std::vec::IntoIter<Record>,
+    newest_group: Option<Record>,
 }
 
 impl Rows {
@@ -288,9 +281,25 @@ impl Rows {
             long: BTreeMap::new(),
             ended: false,
             long_rows: BTreeMap::new(),
-            groups: Groups::default(),
-            unfolded: Vec::new().into_iter(),
+            newest_group: None,
         }
+    }
+
+    /// The next rows, groups among them; `None` behind the last.
+    fn next_batch(&mut self) -> Result<Option<Vec<Record>>, RestoreError> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while bytes < LOAD_BYTES
+            && let Some(row) = self.next_row().transpose()?
+        {
+            bytes += row.key.len() + row.value.as_ref().map_or(0, Vec::len);
+            let newest = self.newest_group.as_ref().map(|group| &group.key);
+            if row.table == groups::TABLE && newest.is_none_or(|newest| *newest < row.key) {
+                self.newest_group = Some(row.clone());
+            }
+            batch.push(row);
+        }
+        Ok((!batch.is_empty()).then_some(batch))
     }
 
     fn take_row(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Record>, RestoreError> {
@@ -325,28 +334,7 @@ impl Rows {
             Err(RestoreError::Unreadable)
         })
     }
-}
 
-impl Iterator for &mut Rows {
-    type Item = Result<Record, RestoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(record) = self.unfolded.next() {
-                return Some(Ok(record));
-            }
-            match self.next_row()? {
-                Ok(record) if record.table == groups::TABLE => match self.groups.unfold(&record) {
-                    Ok(records) => self.unfolded = records.into_iter(),
-                    Err(error) => return Some(Err(error)),
-                },
-                row => return Some(row),
-            }
-        }
-    }
-}
-
-impl Rows {
     fn next_row(&mut self) -> Option<Result<Record, RestoreError>> {
         while !self.ended {
             match self.iter.next() {

@@ -33,10 +33,12 @@ pub mod token;
 
 mod apply;
 mod index;
+mod load;
 mod state;
 mod view;
 mod work;
 
 pub use index::Reviewed;
+pub use load::{Loading, Part};
 pub use state::{DataKey, Meta, State};
 pub use work::Work;

@@ -113,6 +113,16 @@ macro_rules! each_table {
     (write $state:ident, $table:ident => $do:expr) => {
         each_table!(@all (&mut) $state, $table, $do)
     };
+    (merge $state:ident, $part:ident, $table:ident, $other:ident => $do:expr) => {
+        each_table!(@pairs $state, $part, $table, $other, $do, meta identities targets stores credentials versions
+            schedules rotations events revocations consumers grants tokens nodes audit)
+    };
+    (@pairs $state:ident, $part:ident, $table:ident, $other:ident, $do:expr, $($name:ident)*) => {
+        $({
+            let ($table, $other) = (&mut $state.$name, $part.$name);
+            $do
+        })*
+    };
     (@all $access:tt $state:ident, $table:ident, $do:expr) => {
         each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
             rotations events revocations consumers grants tokens nodes audit)
@@ -172,12 +182,27 @@ impl State {
         Ok(state)
     }
 
+    /// How many records there are.
+    #[must_use]
+    pub fn count_records(&self) -> u64 {
+        let mut count = 0;
+        each_table!(read self, table => count += table.len() as u64);
+        count
+    }
+
     /// The digest over all tables: equal content gives equal digests on every replica.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut digest = Digest::default();
         each_table!(read self, table => digest.add(table.digest()));
         digest
+    }
+
+    /// Moves the rows of `part` here, but nothing that is derived; says whether all of them were new.
+    pub(crate) fn absorb(&mut self, part: Self) -> bool {
+        let mut are_new = true;
+        each_table!(merge self, part, table, other => are_new &= table.absorb(other));
+        are_new
     }
 
     /// The digest of what commands are about: everything but the audit log and the counters.
@@ -189,7 +214,7 @@ impl State {
         digest.to_bytes()
     }
 
-    fn load_record(&mut self, record: &Record) -> Result<(), LoadError> {
+    pub(crate) fn load_record(&mut self, record: &Record) -> Result<(), LoadError> {
         each_table!(write self, table => if table.has_tag(record.table) {
             return table.load(record);
         });

@@ -16,13 +16,17 @@ pub trait Row: Clone + Serialize + DeserializeOwned {
 }
 
 /// One row as it is persisted, sent in a snapshot or deleted (`value` is `None`).
+///
+/// Postcard writes bytes as it writes a list of numbers, but takes them at once and not one by one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The table, see [`Row::TAG`].
     pub table: u8,
     /// The key, encoded with postcard.
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     /// The row, encoded with postcard; `None` says that the row was removed.
+    #[serde(with = "serde_bytes")]
     pub value: Option<Vec<u8>>,
 }
 
@@ -203,6 +207,19 @@ impl<V: Row> Table<V> {
         })
     }
 
+    /// Moves all rows of `other` here; says whether there was none with any of their keys.
+    pub(crate) fn absorb(&mut self, other: Self) -> bool {
+        let mut are_new = true;
+        for (key, held) in other.rows {
+            self.digest.add(held.digest);
+            if let Some(old) = self.rows.insert(key, held) {
+                self.digest.subtract(old.digest);
+                are_new = false;
+            }
+        }
+        are_new
+    }
+
     /// Whether records of `tag` belong here.
     pub(crate) const fn has_tag(&self, tag: u8) -> bool {
         V::TAG == tag
@@ -264,6 +281,23 @@ mod tests {
         assert_eq!(a.digest(), b.digest());
         b.put(1, Note("w".into()));
         assert_ne!(a.digest(), b.digest());
+    }
+
+    #[test]
+    fn bytes_are_written_as_lists_of_numbers_are() {
+        #[derive(Serialize)]
+        struct Numbers {
+            table: u8,
+            key: Vec<u8>,
+            value: Option<Vec<u8>>,
+        }
+
+        for value in [None, Some(Vec::new()), Some(vec![200; 300])] {
+            let record = Record { table: 3, key: vec![0, 255, 1], value: value.clone() };
+            let written = encode(&record);
+            assert_eq!(written, encode(&Numbers { table: 3, key: vec![0, 255, 1], value }));
+            assert_eq!(postcard::from_bytes::<Record>(&written), Ok(record));
+        }
     }
 
     #[test]

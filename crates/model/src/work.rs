@@ -128,24 +128,33 @@ impl State {
     pub(crate) fn derive(&mut self) {
         self.facts = self.meta.get(&0).cloned().unwrap_or_default();
         self.index = Index::default();
-        self.identities.values().for_each(|row| self.index.add_identity(row));
-        self.credentials.values().for_each(|row| self.index.add_credential(row));
-        self.schedules.values().for_each(|row| self.index.add_schedule(row));
-        let ended = self.rotations.values().filter(|row| row.stage.is_terminal());
-        ended.for_each(|row| self.index.add_ended(row));
         (self.timers, self.open) = (OrdSet::new(), OrdSet::new());
+        let rows = self.clone();
+        self.derive_from(&rows);
+    }
+
+    /// Adds what is derived from the rows of `part`, of which none has been counted in before.
+    pub(crate) fn derive_from(&mut self, part: &Self) {
+        if let Some(facts) = part.meta.get(&0) {
+            self.facts = facts.clone();
+        }
+        part.identities.values().for_each(|row| self.index.add_identity(row));
+        part.credentials.values().for_each(|row| self.index.add_credential(row));
+        part.schedules.values().for_each(|row| self.index.add_schedule(row));
+        let ended = part.rotations.values().filter(|row| row.stage.is_terminal());
+        ended.for_each(|row| self.index.add_ended(row));
         let timers = [
-            self.schedules.iter().map(|(name, _)| Timer::Schedule(name.clone())).collect::<Vec<_>>(),
-            self.rotations.iter().map(|(id, _)| Timer::Job(Job::Rotation(*id))).collect(),
-            self.grants.iter().map(|(id, _)| Timer::Job(Job::Grant(*id))).collect(),
-            self.events.iter().map(|(revision, _)| Timer::Event(*revision)).collect(),
+            part.schedules.iter().map(|(name, _)| Timer::Schedule(name.clone())).collect::<Vec<_>>(),
+            part.rotations.iter().map(|(id, _)| Timer::Job(Job::Rotation(*id))).collect(),
+            part.grants.iter().map(|(id, _)| Timer::Job(Job::Grant(*id))).collect(),
+            part.events.iter().map(|(revision, _)| Timer::Event(*revision)).collect(),
         ];
         for timer in timers.into_iter().flatten() {
-            if let Some(at) = self.instant_of(&timer) {
+            if let Some(at) = part.instant_of(&timer) {
                 self.timers.insert((at, timer.clone()));
             }
             if let Timer::Job(job) = timer
-                && self.is_open(job)
+                && part.is_open(job)
             {
                 self.open.insert(job);
             }

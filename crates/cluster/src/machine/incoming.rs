@@ -14,9 +14,19 @@ use std::{
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::snapshot::{Frame, Frames, MAGIC, SnapshotFile, TEMPORARY};
+use super::{
+    Batch, Loader, RestoreError,
+    snapshot::{Frame, Frames, MAGIC, SnapshotFile, TEMPORARY},
+};
 use crate::space::Space;
+
+/// Frames that have arrived and wait to be written.
+const FRAMES_WAITING: usize = 4;
+/// A file is made durable whenever so much was written to it: all of it at the end would hold up the log, which shares
+/// the disk.
+const UNSYNCED_BYTES: usize = 32 * 1024 * 1024;
 
 /// How the file ends that holds what has arrived of a snapshot.
 const ENDING: &str = ".part";
@@ -67,12 +77,17 @@ impl Transfers {
 }
 
 /// A snapshot that is being written. Dropped unfinished, what came from a peer stays, and nothing else.
+///
+/// What comes from a peer is decoded while more arrives: when the last frame is there, so is the state.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub(super) struct Incoming {
     file: Option<File>,
     path: PathBuf,
     space: Option<Arc<Space>>,
     transfer: Option<(Arc<Transfers>, u64)>,
+    loader: Option<Loader>,
+    /// Bytes written since they were last made durable.
+    unsynced: usize,
 }
 
 impl Incoming {
@@ -80,7 +95,7 @@ impl Incoming {
     pub(super) fn create(path: PathBuf, head: Bytes, space: Option<Arc<Space>>) -> io::Result<Self> {
         let mut file = File::create_new(&path)?;
         file.write_all(MAGIC)?;
-        let mut incoming = Self { file: Some(file), path, space, transfer: None };
+        let mut incoming = Self { file: Some(file), path, space, transfer: None, loader: None, unsynced: 0 };
         incoming.push(&Frame::new(head))?;
         Ok(incoming)
     }
@@ -112,9 +127,15 @@ impl Incoming {
         file.seek(SeekFrom::End(0))?;
         drop(turn);
         let transfer = Some((Arc::clone(transfers), number));
-        let mut incoming = Self { file: Some(file), path, space, transfer };
+        let loader = Some(Loader::start()?);
+        let mut incoming = Self { file: Some(file), path, space, transfer, loader, unsynced: 0 };
         if is_new {
             incoming.write(|file| file.write_all(MAGIC).and_then(|()| Frame::new(head).write(file)))?;
+        } else {
+            let held = Frames::new(Arc::new(File::open(&incoming.path)?))?;
+            for frame in held.skip(1) {
+                incoming.load(&frame?);
+            }
         }
         Ok(incoming)
     }
@@ -124,12 +145,25 @@ impl Incoming {
     /// # Errors
     /// Also when there is no room for more, since what is left is the log's. Nothing stays of a file that could not be
     /// written: it might read well and not be durable.
-    pub(crate) fn push(&mut self, frame: &Frame) -> io::Result<()> {
+    pub(super) fn push(&mut self, frame: &Frame) -> io::Result<()> {
         self.write(|file| frame.write(file))?;
+        self.unsynced += frame.body.len();
+        if self.unsynced >= UNSYNCED_BYTES {
+            self.write(|file| file.sync_data())?;
+            self.unsynced = 0;
+        }
         if let Some((transfers, _)) = &self.transfer {
             transfers.frames.fetch_add(1, Ordering::Relaxed);
         }
+        self.load(frame);
         Ok(())
+    }
+
+    fn load(&mut self, frame: &Frame) {
+        if let Some(loader) = &mut self.loader {
+            // When it wants no more, it says why at the end.
+            loader.push(Batch::Frame(frame.body.clone()));
+        }
     }
 
     fn write(&mut self, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
@@ -144,15 +178,20 @@ impl Incoming {
         written
     }
 
-    /// Makes the file durable, under a name that no other transfer takes. It is still to be adopted.
-    pub(crate) fn finish(mut self) -> io::Result<SnapshotFile> {
+    /// Makes the file durable, under a name that no other transfer takes, and checks what came from a peer as a whole. It
+    /// is still to be adopted.
+    pub(super) fn finish(mut self) -> Result<SnapshotFile, RestoreError> {
         self.write(|file| file.sync_all())?;
         let turn = self.transfer.as_ref().map(|(transfers, number)| transfers.turn(*number)).transpose()?;
         let path = self.path.with_file_name(format!("{}{TEMPORARY}", uuid::Uuid::new_v4()));
         fs::rename(&self.path, &path)?;
         drop(turn);
         self.file = None;
-        SnapshotFile::open(path)
+        let file = SnapshotFile::open(path)?;
+        match self.loader.take() {
+            Some(loader) => loader.finish().and_then(|loaded| file.clone().with(loaded)).inspect_err(|_| file.remove()),
+            None => Ok(file),
+        }
     }
 }
 
@@ -162,6 +201,60 @@ impl Drop for Incoming {
             abandon(&mut self.file, &self.path);
         }
     }
+}
+
+/// Takes in a peer's snapshot on a thread of its own. Dropped, or left, before all of it has come, what has come stays for
+/// the next transfer.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    /// The end of the channel alone does not say that all of it has come.
+    frames: mpsc::Sender<Option<Frame>>,
+    taking: JoinHandle<Result<Option<SnapshotFile>, RestoreError>>,
+}
+
+impl Intake {
+    /// `begin` takes up the transfer; it may take long.
+    pub(super) fn start(
+        begin: impl FnOnce() -> io::Result<Incoming> + Send + 'static,
+        on_error: impl FnOnce(&RestoreError) + Send + 'static,
+    ) -> Self {
+        let (frames, arrived) = mpsc::channel(FRAMES_WAITING);
+        let taking = tokio::task::spawn_blocking(move || take(begin, arrived).inspect_err(on_error));
+        Self { frames, taking }
+    }
+
+    /// Hands a frame over, and says whether more is wanted. [`Self::finish`] says why not.
+    pub(crate) async fn push(&self, frame: Frame) -> bool {
+        self.frames.send(Some(frame)).await.is_ok()
+    }
+
+    /// All has come: gives it when it is durable, and its state was looked at in full. It is still to be adopted.
+    pub(crate) async fn finish(self) -> io::Result<SnapshotFile> {
+        // When it is not taken, the thread has ended with an error.
+        drop(self.frames.send(None).await);
+        self.leave().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// No more comes, as it seems: waits until the thread has let go of the file, and gives what went wrong with that.
+    pub(crate) async fn leave(self) -> io::Result<Option<SnapshotFile>> {
+        drop(self.frames);
+        Ok(self.taking.await.map_err(io::Error::other)??)
+    }
+}
+
+/// Writes what arrives until all of it has, which `None` says, or nothing more does.
+fn take(
+    begin: impl FnOnce() -> io::Result<Incoming>,
+    mut arrived: mpsc::Receiver<Option<Frame>>,
+) -> Result<Option<SnapshotFile>, RestoreError> {
+    let mut incoming = begin()?;
+    while let Some(next) = arrived.blocking_recv() {
+        match next {
+            Some(frame) => incoming.push(&frame)?,
+            None => return incoming.finish().map(Some),
+        }
+    }
+    Ok(None)
 }
 
 fn abandon(file: &mut Option<File>, path: &Path) {

@@ -33,7 +33,8 @@ pub(crate) trait Keeper: Clone + Send + Sync + 'static {
         position: Position,
     ) -> impl Future<Output = io::Result<Snapshot<Self::Snapshot>>> + Send;
 
-    /// Replaces everything with a snapshot that another node has sent, checked, and waits until that is durable.
+    /// Replaces everything with a snapshot that another node has sent. It is checked, and durable as a file from which a
+    /// restart goes on; the state is kept elsewhere some time later.
     fn install(&self, snapshot: Self::Snapshot)
     -> impl Future<Output = io::Result<(State, Position)>> + Send;
 
@@ -84,7 +85,7 @@ impl Keeper for Files {
         let folder = Arc::clone(&self.snapshots);
         let (snapshot, state) = blocking(move || {
             let state = snapshot.load()?;
-            Ok((folder.adopt(snapshot)?, state))
+            Ok((folder.adopt(snapshot.without_state())?, state))
         })
         .await?;
         let position = snapshot.head().position.clone();

@@ -2,6 +2,7 @@
 
 mod incoming;
 mod keeper;
+mod loader;
 mod persister;
 mod samples;
 mod snapshot;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
 pub(crate) use keeper::{Files, Keeper};
+pub(crate) use loader::{Batch, Loader};
 pub(crate) use persister::Persister;
 pub(crate) use snapshot::{Frame, SnapshotFile, SnapshotFolder};
 

@@ -1,7 +1,7 @@
 //! One thread that writes the state behind `apply`. Nothing that is acknowledged waits for it.
 
 use std::{
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,7 +18,7 @@ use crate::{
     disk::is_full,
     fatal::{self, Fatal},
     space::Space,
-    store::Store,
+    store::{FILL_RECORDS, Store},
 };
 
 /// Batches that may wait; `apply` waits when there are more.
@@ -30,13 +30,18 @@ const MERGED_RECORDS: usize = 20_000;
 const GATHER: Duration = Duration::from_secs(2);
 /// How often it is looked for more while they gather.
 const GATHER_POLL: Duration = Duration::from_millis(10);
+/// Records that may gather while a whole state is written: when there are more, `apply` waits as soon as the queue is
+/// full. What gathers is a part of the log, which is kept meanwhile.
+const GATHERED_RECORDS: usize = 500_000;
+/// While a whole state is written, of this many parts of the time one is left to others.
+const YIELDED_SHARE: u32 = 3;
 /// At most this much is to be replayed from the log after a crash.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 enum Job {
     Write(Vec<Record>, Position, Arc<State>),
     Checkpoint(oneshot::Sender<()>),
-    Replace(Arc<State>, Position, oneshot::Sender<()>),
+    Replace(Arc<State>, Position),
 }
 
 /// The way to the thread. It makes a last checkpoint and ends when the last clone is dropped.
@@ -60,10 +65,9 @@ impl Persister {
         let writer = Writer {
             folder: folder.clone(),
             store: Some(store),
-            held,
+            inbox: Inbox { receiver, next: None, gathered: Vec::new(), held, waiting: Vec::new() },
             space: Arc::clone(&space),
             fatal: Arc::clone(&fatal),
-            receiver,
         };
         let work = move || {
             stand_back();
@@ -92,11 +96,10 @@ impl Persister {
         wait.await.map_err(|_| ended())
     }
 
-    /// Replaces everything, and waits until that is durable.
+    /// Replaces everything with what a durable snapshot holds. That is written while the node goes on; until all of it is
+    /// durable a restart begins with the snapshot.
     pub(crate) async fn replace(&self, state: State, position: Position) -> io::Result<()> {
-        let (done, wait) = oneshot::channel();
-        self.jobs.send(Job::Replace(Arc::new(state), position, done)).await.map_err(|_| ended())?;
-        wait.await.map_err(|_| ended())
+        self.jobs.send(Job::Replace(Arc::new(state), position)).await.map_err(|_| ended())
     }
 
     /// Waits until there is room on the disk.
@@ -115,27 +118,24 @@ fn ended() -> io::Error {
 
 struct Writer {
     folder: PathBuf,
-    /// None when the node ended before there was room for it again.
+    /// None when the node ended before there was room for it again, or before all of a state was written.
     store: Option<Store>,
-    /// What the store holds, or is to hold.
-    held: (Arc<State>, Position),
+    inbox: Inbox,
     space: Arc<Space>,
     fatal: Arc<Fatal>,
-    receiver: mpsc::Receiver<Job>,
 }
 
 impl Writer {
     fn run(mut self) -> io::Result<()> {
         let mut checkpointed = Instant::now();
-        let mut next = None;
-        while let Some(job) = next.take().or_else(|| self.receiver.blocking_recv()) {
+        while let Some(job) = self.inbox.next() {
             match job {
-                Job::Write(mut records, mut position, mut state) => {
-                    next = gather(&mut self.receiver, &mut records, &mut position, &mut state);
-                    self.held = (state, position.clone());
+                Job::Write(records, position, state) => {
+                    self.inbox.take(records, position, state);
+                    self.inbox.gather();
                     let due = checkpointed.elapsed() >= CHECKPOINT_EVERY;
-                    self.attempt(|store| {
-                        store.write(records, &position)?;
+                    self.attempt(|store, inbox| {
+                        store.write(mem::take(&mut inbox.gathered), &inbox.held.1)?;
                         if due { store.checkpoint() } else { Ok(()) }
                     })?;
                     if due {
@@ -143,35 +143,59 @@ impl Writer {
                     }
                 }
                 Job::Checkpoint(done) => {
-                    self.attempt(|store| store.checkpoint())?;
+                    self.inbox.waiting.push(done);
+                    self.attempt(|store, _| store.checkpoint())?;
                     checkpointed = Instant::now();
-                    self.answer(done);
+                    self.answer();
                 }
-                Job::Replace(state, position, done) => {
-                    self.held = (Arc::clone(&state), position.clone());
-                    let space = Arc::clone(&self.space);
-                    self.attempt(|store| store.replace(&state, &position, || space.claim()))?;
-                    self.answer(done);
+                Job::Replace(state, position) => {
+                    self.inbox.held = (state, position);
+                    self.replace()?;
+                    checkpointed = Instant::now();
+                    self.answer();
                 }
             }
         }
-        self.attempt(|store| store.checkpoint())?;
+        self.attempt(|store, _| store.checkpoint())?;
         self.store.map_or(Ok(()), close)
     }
 
+    /// Writes all of the state that is held, and what is handed over meanwhile.
+    fn replace(&mut self) -> io::Result<()> {
+        let space = Arc::clone(&self.space);
+        let mut is_abandoned = false;
+        self.attempt(|store, inbox| {
+            let begun = Instant::now();
+            is_abandoned = !replace(store, inbox, || space.claim())?;
+            tracing::info!(elapsed = ?begun.elapsed(), is_abandoned, "the state of a snapshot was written to the store");
+            Ok(())
+        })?;
+        if is_abandoned {
+            // It holds what was before, on which nothing may be built that came later.
+            self.store.take().map_or(Ok(()), close)?;
+        }
+        Ok(())
+    }
+
     /// Everything that was handed over is in the store.
-    fn answer(&self, done: oneshot::Sender<()>) {
+    fn answer(&mut self) {
+        let waiting = mem::take(&mut self.inbox.waiting);
         if self.store.is_some() {
-            // Whoever asked may have gone.
-            let _ = done.send(());
+            for done in waiting {
+                // Whoever asked may have gone.
+                let _ = done.send(());
+            }
         }
     }
 
     /// Works on the store. What sled has half written for want of room is not built upon: all of it is written anew
     /// when there is room. Until then the log is kept, and nothing waits for it but snapshots.
-    fn attempt(&mut self, work: impl FnOnce(&mut Store) -> io::Result<()>) -> io::Result<()> {
+    fn attempt(
+        &mut self,
+        work: impl FnOnce(&mut Store, &mut Inbox) -> io::Result<()>,
+    ) -> io::Result<()> {
         let Some(mut store) = self.store.take() else { return Ok(()) };
-        let mut result = match caught(|| work(&mut store)) {
+        let mut result = match caught(|| work(&mut store, &mut self.inbox)) {
             Ok(()) => Ok(store),
             Err(error) => {
                 if let Err(later) = close(store) {
@@ -197,14 +221,48 @@ impl Writer {
                     return Err(error);
                 }
             }
-            if !self.space.wait(|| self.receiver.is_closed()) {
+            if !self.space.wait(|| self.inbox.receiver.is_closed()) {
                 return Ok(());
             }
-            let (state, position) = &self.held;
+            // What has gathered is in the state that is held.
+            self.inbox.gathered.clear();
+            let (state, position) = &self.inbox.held;
             let permit = || self.space.claim();
             result = caught(|| Store::begin_anew(&self.folder, state, position, permit));
         }
     }
+}
+
+/// Writes all of the state that is held into a new generation, and then what was handed over meanwhile; says whether
+/// that was done, or given up because the node ends.
+fn replace(store: &mut Store, inbox: &mut Inbox, permit: impl Fn() -> io::Result<()>) -> io::Result<bool> {
+    permit()?;
+    let mut fill = store.begin_next()?;
+    let state = Arc::clone(&inbox.held.0);
+    let mut records = state.records().peekable();
+    while records.peek().is_some() {
+        if inbox.receiver.is_closed() {
+            fill.abandon()?;
+            return Ok(false);
+        }
+        permit()?;
+        let begun = Instant::now();
+        fill.add(records.by_ref().take(FILL_RECORDS).collect())?;
+        inbox.take_waiting();
+        thread::sleep(begun.elapsed() / (YIELDED_SHARE - 1));
+    }
+    // Twice: far less comes while the first of it is written.
+    for _ in 0..2 {
+        inbox.take_waiting();
+        let mut gathered = mem::take(&mut inbox.gathered).into_iter().peekable();
+        while gathered.peek().is_some() {
+            permit()?;
+            fill.add(gathered.by_ref().take(FILL_RECORDS).collect())?;
+        }
+    }
+    let next = fill.finish(&inbox.held.1)?;
+    store.give_way(next)?;
+    Ok(true)
 }
 
 /// Gives the store back; sled syncs it once more.
@@ -226,24 +284,54 @@ fn caught<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     })
 }
 
-/// Takes the writes that follow within [`GATHER`], up to another job, which is returned.
-fn gather(
-    jobs: &mut mpsc::Receiver<Job>,
-    records: &mut Vec<Record>,
-    position: &mut Position,
-    state: &mut Arc<State>,
-) -> Option<Job> {
-    let end = Instant::now() + GATHER;
-    while records.len() < MERGED_RECORDS {
-        match jobs.try_recv() {
-            Ok(Job::Write(more, later, result)) => {
-                records.extend(more);
-                (*position, *state) = (later, result);
+/// What was handed over.
+struct Inbox {
+    receiver: mpsc::Receiver<Job>,
+    /// A job that was taken from the queue and not yet done.
+    next: Option<Job>,
+    /// Records that are not yet in the store.
+    gathered: Vec<Record>,
+    /// What the store holds together with them.
+    held: (Arc<State>, Position),
+    /// Who waits until everything is in the store.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Inbox {
+    fn next(&mut self) -> Option<Job> {
+        self.next.take().or_else(|| self.receiver.blocking_recv())
+    }
+
+    fn take(&mut self, records: Vec<Record>, position: Position, state: Arc<State>) {
+        self.gathered.extend(records);
+        self.held = (state, position);
+    }
+
+    /// Takes the writes that follow within [`GATHER`], up to another job.
+    fn gather(&mut self) {
+        let end = Instant::now() + GATHER;
+        while self.gathered.len() < MERGED_RECORDS {
+            match self.receiver.try_recv() {
+                Ok(Job::Write(records, position, state)) => self.take(records, position, state),
+                Ok(other) => {
+                    self.next = Some(other);
+                    return;
+                }
+                Err(mpsc::error::TryRecvError::Empty) if Instant::now() < end => thread::sleep(GATHER_POLL),
+                Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => return,
             }
-            Ok(other) => return Some(other),
-            Err(mpsc::error::TryRecvError::Empty) if Instant::now() < end => thread::sleep(GATHER_POLL),
-            Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => break,
         }
     }
-    None
+
+    /// Takes what is waiting, up to another state that is to replace everything.
+    fn take_waiting(&mut self) {
+        while self.next.is_none() && self.gathered.len() < GATHERED_RECORDS {
+            match self.receiver.try_recv() {
+                Ok(Job::Write(records, position, state)) => self.take(records, position, state),
+                Ok(Job::Checkpoint(done)) => self.waiting.push(done),
+                Ok(other @ Job::Replace(..)) => self.next = Some(other),
+                Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => return,
+            }
+        }
+    }
 }

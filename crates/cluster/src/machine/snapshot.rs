@@ -6,6 +6,7 @@
 //! their digest is, so a file that was cut at a frame is noticed.
 
 use std::{
+    fmt,
     fs::{self, File},
     io,
     os::unix::fs::FileExt as _,
@@ -17,14 +18,14 @@ use bytes::Bytes;
 use model::{
     State,
     planted::{Bug, is_planted},
-    table::Record,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Position, RestoreError,
-    incoming::{self, Incoming, Part, Transfers},
+    incoming::{self, Incoming, Intake, Part, Transfers},
+    loader::{Batch, Loader},
 };
 use crate::{
     disk::{make_folder, sync_folder},
@@ -90,6 +91,17 @@ pub(crate) struct SnapshotFile {
     file: Arc<File>,
     path: PathBuf,
     head: Head,
+    /// The state in it, while it is held because it is about to be installed.
+    loaded: Option<Loaded>,
+}
+
+#[derive(Clone)]
+struct Loaded(State);
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Loaded({})", self.0.digest())
+    }
 }
 
 impl SnapshotFile {
@@ -98,7 +110,7 @@ impl SnapshotFile {
         let mut frames = Frames::new(Arc::new(file))?;
         let head = frames.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))??;
         let head = postcard::from_bytes(&head.body).map_err(damaged)?;
-        Ok(Self { file: frames.file, path, head })
+        Ok(Self { file: frames.file, path, head, loaded: None })
     }
 
     /// What it holds.
@@ -138,20 +150,36 @@ impl SnapshotFile {
 
     /// The state in it, checked against the digest.
     pub(crate) fn load(&self) -> Result<State, RestoreError> {
-        let mut read = 0;
-        let records = self.frames()?.skip(1).flat_map(|frame| {
-            let records =
-                frame.and_then(|frame| postcard::from_bytes::<Vec<Record>>(&frame.body).map_err(damaged));
-            match records {
-                Ok(records) => records.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(RestoreError::Io(error))],
-            }
-        });
-        let state = State::load::<RestoreError>(records.inspect(|_| read += 1))?;
-        if read != self.head.records || state.digest() != self.head.position.digest {
-            return Err(RestoreError::Digest);
+        if let Some(Loaded(state)) = &self.loaded {
+            return Ok(state.clone());
         }
-        Ok(state)
+        let mut loader = Loader::start()?;
+        for frame in self.frames()?.skip(1) {
+            if !loader.push(Batch::Frame(frame?.body)) {
+                break;
+            }
+        }
+        let (state, records) = loader.finish()?;
+        self.checked(state, records)
+    }
+
+    /// The same file, holding its state, so that whoever installs it need not read it again.
+    pub(crate) fn with(self, (state, records): (State, u64)) -> Result<Self, RestoreError> {
+        let state = self.checked(state, records)?;
+        Ok(Self { loaded: Some(Loaded(state)), ..self })
+    }
+
+    /// The same file, not holding its state.
+    pub(super) fn without_state(self) -> Self {
+        Self { loaded: None, ..self }
+    }
+
+    fn checked(&self, state: State, records: u64) -> Result<State, RestoreError> {
+        if records == self.head.records && state.digest() == self.head.position.digest {
+            Ok(state)
+        } else {
+            Err(RestoreError::Digest)
+        }
     }
 }
 
@@ -280,7 +308,7 @@ impl SnapshotFolder {
 
     /// Writes `state` as the newest snapshot.
     pub(crate) fn write(&self, state: &State, position: Position) -> io::Result<SnapshotFile> {
-        let head = Head { position, records: state.records().count() as u64 };
+        let head = Head { position, records: state.count_records() };
         let path = self.folder.join(format!("{}{TEMPORARY}", uuid::Uuid::new_v4()));
         let mut incoming = Incoming::create(path, encode(&head).into(), self.space.clone())?;
         let mut records = Vec::new();
@@ -306,9 +334,26 @@ impl SnapshotFolder {
     }
 
     /// Takes up the transfer of a peer's snapshot with this head, behind the frame with this number. A transfer that is
-    /// still under way is displaced.
-    pub(crate) fn resume(&self, head: Bytes, after: u64) -> io::Result<Incoming> {
-        Incoming::resume(&self.folder, head, after, self.space.clone(), &self.transfers)
+    /// still under way is displaced. An error is told to `on_error` also when nobody waits for the end any more.
+    pub(crate) fn take_in(
+        self: &Arc<Self>,
+        head: Bytes,
+        after: u64,
+        on_error: impl FnOnce(&RestoreError) + Send + 'static,
+    ) -> Intake {
+        let folder = Arc::clone(self);
+        let begin =
+            move || Incoming::resume(&folder.folder, head, after, folder.space.clone(), &folder.transfers);
+        Intake::start(begin, on_error)
+    }
+
+    /// Loads the newest snapshot, and holds its state until it is installed.
+    pub(crate) fn load_current(&self) -> Result<(), RestoreError> {
+        let Some(file) = self.current() else { return Ok(()) };
+        let state = file.load()?;
+        let loaded = SnapshotFile { loaded: Some(Loaded(state)), ..file };
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
+        Ok(())
     }
 
     /// Frames of peers' snapshots that have arrived since the start.

@@ -126,14 +126,16 @@ async fn a_snapshot_carries_the_state_to_another_node() {
     receiver.apply(vec![puts(0, &["other".into()])]).await.unwrap();
     let mut frames = snapshot.snapshot.frames().unwrap();
     let head = frames.next().unwrap().unwrap();
-    let mut incoming = receiver.snapshots.resume(head.body, 0).unwrap();
+    let intake = receiver.snapshots.take_in(head.body, 0, |_| {});
     for frame in frames {
-        incoming.push(&frame.unwrap()).unwrap();
+        assert!(intake.push(frame.unwrap()).await);
     }
-    let received = incoming.finish().unwrap();
+    let received = intake.finish().await.unwrap();
     receiver.machine.install_snapshot(&snapshot.meta, received).await.unwrap();
     assert_eq!(receiver.view.state().digest(), sender.view.state().digest());
     assert!(!holds(&receiver.view.state(), &["other".into()]));
+    // Another one waits until the state is in the store.
+    receiver.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
     receiver.close();
     let mut restarted = Fixture::open(to.path());
     assert_eq!(restarted.machine.applied_state().await.unwrap().0, Some(log_id(1, 19)));

@@ -187,18 +187,30 @@ impl Peers {
             let first =
                 parts.message().await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
             let head = wire::read_head(first)?;
-            let resumed = Arc::clone(folder);
-            let resumed = blocking(move || resumed.resume(head.head, head.skip)).await;
-            let mut incoming = resumed.map_err(CallError::Disk)?;
-            while let Some(part) = parts.message().await? {
-                incoming.push(&wire::read_frame(part)?).map_err(CallError::Disk)?;
+            let intake = folder.take_in(head.head, head.skip, |_| {});
+            let came = async {
+                while let Some(part) = parts.message().await? {
+                    if !intake.push(wire::read_frame(part)?).await {
+                        break;
+                    }
+                }
+                Ok::<_, CallError>(())
+            };
+            if let Err(cut_short) = came.await {
+                intake.leave().await.map_err(of_disk)?;
+                return Err(cut_short);
             }
-            blocking(move || incoming.finish()).await.map_err(CallError::Disk)
+            intake.finish().await.map_err(of_disk)
         };
         tokio::time::timeout(FETCH_TIMEOUT, fetch)
             .await
             .map_err(|elapsed| CallError::NoAnswer(elapsed.into()))?
     }
+}
+
+/// What came cannot be kept; or it is not a snapshot, which is the peer's.
+fn of_disk(error: io::Error) -> CallError {
+    if error.kind() == io::ErrorKind::InvalidData { error.into() } else { CallError::Disk(error) }
 }
 
 fn endpoint(

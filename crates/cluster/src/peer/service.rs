@@ -26,7 +26,7 @@ use crate::{
     error::StartError,
     fatal::{self, Fatal},
     log::DiskLog,
-    machine::{SnapshotFile, SnapshotFolder, View, blocking},
+    machine::{RestoreError, SnapshotFile, SnapshotFolder, View, blocking},
     membership::Membership,
     promise::Promises,
     propose::Proposer,
@@ -129,20 +129,20 @@ impl Service {
         }
     }
 
-    /// What came of a snapshot could not be written. A disk that fails ends this node, as it does for every other write.
-    fn not_written(&self, error: io::Error) -> Status {
-        // A file that is gone was displaced by another snapshot.
-        let is_gone = error.kind() == io::ErrorKind::NotFound;
-        if error.raw_os_error().is_some() && !is_full(&error) && !is_gone {
-            self.fatal.raise(format!("a snapshot cannot be written: {error}; {}", fatal::DISK));
-        }
-        failed(error)
-    }
-
     fn snapshot_that_covers(&self, index: u64) -> Option<SnapshotFile> {
         let reaches =
             |file: &SnapshotFile| file.head().position.applied.is_some_and(|(_, last)| last >= index);
         self.snapshots.current().filter(reaches)
+    }
+}
+
+/// What came of a snapshot could not be kept. A disk that fails ends this node, as it does for every other write.
+fn end_if_disk_failed(fatal: &Fatal, error: &RestoreError) {
+    let RestoreError::Io(error) = error else { return };
+    // A file that is gone was displaced by another snapshot.
+    let is_gone = error.kind() == io::ErrorKind::NotFound;
+    if error.raw_os_error().is_some() && !is_full(error) && !is_gone {
+        fatal.raise(format!("a snapshot cannot be written: {error}; {}", fatal::DISK));
     }
 }
 
@@ -238,22 +238,23 @@ impl Peer for Service {
         let head = wire::read_head(first).map_err(malformed)?;
         let vote = wire::read_ballot(head.ballot).map_err(malformed)?;
         speaks_for(certificates, vote.leader_id.voted_for)?;
-        let snapshots = Arc::clone(&self.snapshots);
-        let resumed = blocking(move || snapshots.resume(head.head, head.skip)).await;
-        let mut incoming = resumed.map_err(|error| self.not_written(error))?;
-        while let Some(part) = parts.message().await? {
-            let frame = wire::read_frame(part).map_err(malformed)?;
-            incoming.push(&frame).map_err(|error| self.not_written(error))?;
+        let fatal = Arc::clone(&self.fatal);
+        let intake = self.snapshots.take_in(head.head, head.skip, move |error| end_if_disk_failed(&fatal, error));
+        let came = async {
+            while let Some(part) = parts.message().await? {
+                if !intake.push(wire::read_frame(part).map_err(malformed)?).await {
+                    break;
+                }
+            }
+            Ok::<_, Status>(())
+        };
+        if let Err(cut_short) = came.await {
+            // What has come stays.
+            intake.leave().await.map_err(failed)?;
+            return Err(cut_short);
         }
-        let finished = blocking(move || incoming.finish()).await.map_err(|error| self.not_written(error))?;
-        let snapshot = blocking(move || {
-            let snapshot = finished;
-            // Looked at in full before Raft hears of it: what is incomplete or damaged is the sender's to repair.
-            snapshot.load().inspect_err(|_| snapshot.remove())?;
-            Ok(snapshot)
-        })
-        .await
-        .map_err(malformed)?;
+        // Looked at in full before Raft hears of it: what is incomplete or damaged is the sender's to repair.
+        let snapshot = intake.finish().await.map_err(failed)?;
         let received = snapshot.clone();
         let snapshot = Snapshot { meta: snapshot.meta(), snapshot };
         let response = self.raft.install_full_snapshot(vote, snapshot).await;

@@ -29,8 +29,8 @@ pub enum Loss {
 pub(super) struct Kept {
     rows: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
     position: Position,
-    /// Batches written and not flushed, oldest first.
-    unflushed: Vec<(Vec<Record>, Position)>,
+    /// What was written and not flushed, oldest first.
+    unflushed: Vec<Write>,
     pub(super) snapshot: Option<MemorySnapshot>,
 }
 
@@ -41,9 +41,16 @@ pub(crate) struct MemorySnapshot {
     pub(super) records: Arc<Vec<Record>>,
 }
 
+#[derive(Clone)]
+enum Write {
+    Batch(Vec<Record>, Position),
+    /// Everything is replaced. The snapshot itself is durable before.
+    Whole(MemorySnapshot),
+}
+
 impl Kept {
     pub(super) fn write(&mut self, records: Vec<Record>, position: Position) {
-        self.unflushed.push((records, position));
+        self.unflushed.push(Write::Batch(records, position));
     }
 
     pub(super) fn unflushed(&self) -> usize {
@@ -55,25 +62,29 @@ impl Kept {
     }
 
     fn flush_first(&mut self, count: usize) {
-        for (records, position) in self.unflushed.drain(..count) {
-            for Record { table, key, value } in records {
-                match value {
-                    Some(value) => drop(self.rows.insert((table, key), value)),
-                    None => drop(self.rows.remove(&(table, key))),
+        for write in self.unflushed.drain(..count) {
+            match write {
+                Write::Batch(records, position) => {
+                    for Record { table, key, value } in records {
+                        match value {
+                            Some(value) => drop(self.rows.insert((table, key), value)),
+                            None => drop(self.rows.remove(&(table, key))),
+                        }
+                    }
+                    self.position = position;
+                }
+                Write::Whole(MemorySnapshot { position, records }) => {
+                    let rows = records.iter().cloned();
+                    self.rows = rows.filter_map(|row| Some(((row.table, row.key), row.value?))).collect();
+                    self.position = position;
                 }
             }
-            self.position = position;
         }
     }
 
+    /// Replaces everything: at once with a snapshot, which a restart begins with, and some time later in the store.
     pub(super) fn replace(&mut self, snapshot: MemorySnapshot) {
-        let rows = snapshot
-            .records
-            .iter()
-            .filter_map(|record| Some(((record.table, record.key.clone()), record.value.clone()?)));
-        self.rows = rows.collect();
-        self.position = snapshot.position.clone();
-        self.unflushed.clear();
+        self.unflushed.push(Write::Whole(snapshot.clone()));
         self.snapshot = Some(snapshot);
     }
 

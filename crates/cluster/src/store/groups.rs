@@ -52,20 +52,10 @@ impl Groups {
         Ok(others)
     }
 
-    /// Gives the records of a group back, and goes on filling it when it is the newest.
-    pub(crate) fn unfold(&mut self, record: &Record) -> Result<Vec<Record>, RestoreError> {
-        let key = record.key.as_slice().try_into().map_err(|_| RestoreError::Unreadable)?;
-        let number = u64::from_be_bytes(key);
-        let records = split(record.value.as_deref().unwrap_or_default()).ok_or(RestoreError::Unreadable)?;
-        if number >= self.number {
-            *self = Self { number, records: records.clone() };
-        }
-        let row = |(sequence, value): (u64, Vec<u8>)| Record {
-            table: AuditRecord::TAG,
-            key: postcard::to_stdvec(&sequence).expect("plain data always encodes into memory"),
-            value: Some(value),
-        };
-        Ok(records.into_iter().map(row).collect())
+    /// Goes on filling the group in `record`.
+    pub(crate) fn resume(record: &Record) -> Result<Self, RestoreError> {
+        let (number, records) = read(record)?;
+        Ok(Self { number, records: records.into_iter().map(|(sequence, value)| (sequence, value.to_vec())).collect() })
     }
 
     fn close(&mut self) -> Option<Record> {
@@ -80,6 +70,38 @@ impl Groups {
     }
 }
 
+/// Replaces the groups among `records` by the audit records in them.
+pub(crate) fn unfold_all(records: Vec<Record>) -> Result<Vec<Record>, RestoreError> {
+    if records.iter().all(|record| record.table != TABLE) {
+        return Ok(records);
+    }
+    let mut unfolded = Vec::with_capacity(records.len() * 2);
+    for record in records {
+        if record.table == TABLE {
+            unfolded.extend(unfold(&record)?);
+        } else {
+            unfolded.push(record);
+        }
+    }
+    Ok(unfolded)
+}
+
+/// Gives the records of a group back.
+pub(crate) fn unfold(record: &Record) -> Result<Vec<Record>, RestoreError> {
+    let row = |(sequence, value): (u64, &[u8])| Record {
+        table: AuditRecord::TAG,
+        key: postcard::to_stdvec(&sequence).expect("plain data always encodes into memory"),
+        value: Some(value.to_vec()),
+    };
+    Ok(read(record)?.1.into_iter().map(row).collect())
+}
+
+fn read(record: &Record) -> Result<(u64, Vec<(u64, &[u8])>), RestoreError> {
+    let key = record.key.as_slice().try_into().map_err(|_| RestoreError::Unreadable)?;
+    let records = split(record.value.as_deref().unwrap_or_default()).ok_or(RestoreError::Unreadable)?;
+    Ok((u64::from_be_bytes(key), records))
+}
+
 /// For each record its sequence, 64 bits, and its length, 32 bits, both big-endian, and then its bytes.
 fn join(records: &BTreeMap<u64, Vec<u8>>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(records.values().map(|value| 12 + value.len()).sum());
@@ -92,14 +114,14 @@ fn join(records: &BTreeMap<u64, Vec<u8>>) -> Vec<u8> {
     bytes
 }
 
-fn split(mut bytes: &[u8]) -> Option<BTreeMap<u64, Vec<u8>>> {
-    let mut records = BTreeMap::new();
+fn split(mut bytes: &[u8]) -> Option<Vec<(u64, &[u8])>> {
+    let mut records = Vec::new();
     while !bytes.is_empty() {
         let (sequence, rest) = bytes.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
         let (value, rest) = rest.split_at_checked(length)?;
-        records.insert(u64::from_be_bytes(*sequence), value.to_vec());
+        records.push((u64::from_be_bytes(*sequence), value));
         bytes = rest;
     }
     Some(records)
@@ -121,10 +143,9 @@ mod tests {
         }
     }
 
-    fn unfold(stored: &BTreeMap<Vec<u8>, Record>) -> (Groups, Vec<Record>) {
-        let mut groups = Groups::default();
-        let records = stored.values().flat_map(|record| groups.unfold(record).unwrap()).collect();
-        (groups, records)
+    fn read_all(stored: &BTreeMap<Vec<u8>, Record>) -> (Groups, Vec<Record>) {
+        let groups = Groups::resume(stored.values().next_back().unwrap()).unwrap();
+        (groups, unfold_all(stored.values().cloned().collect()).unwrap())
     }
 
     #[test]
@@ -142,7 +163,7 @@ mod tests {
             assert!(folded.contains(&other));
             let kept = folded.into_iter().filter(|record| record.table == TABLE);
             stored.extend(kept.map(|record| (record.key.clone(), record)));
-            let (read, records) = unfold(&stored);
+            let (read, records) = read_all(&stored);
             assert_eq!(read, groups, "whoever reopens the store goes on with the same group");
             assert_eq!(records, (1..=*some.last().unwrap()).map(audit).collect::<Vec<_>>());
         }
@@ -162,7 +183,8 @@ mod tests {
         let whole = Groups::default().fold(vec![audit(1), audit(2)]).unwrap().remove(0);
         for length in (1..whole.value.as_ref().unwrap().len()).filter(|length| *length != 12 + 8) {
             let value = whole.value.as_ref().map(|value| value[..length].to_vec());
-            assert!(Groups::default().unfold(&Record { value, ..whole.clone() }).is_err(), "{length}");
+            let cut = Record { value, ..whole.clone() };
+            assert!(unfold(&cut).is_err() && Groups::resume(&cut).is_err(), "{length}");
         }
     }
 }
