@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use server::{
     config::{Config, Rejoin},
     init::{Addresses, Plan, init},
-    node::{Listeners, Server},
+    node::{Listeners, Server, ServerError},
 };
 use tokio::{
     io::AsyncReadExt,
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::output;
+use crate::{exit::Failure, output};
 
 /// Runs one node of a cluster
 #[derive(ClapArgs, Debug)]
@@ -82,10 +82,13 @@ async fn serve(path: &std::path::Path, rejoin: bool, until_stdin_closes: bool) -
     }
     let listeners = Listeners::bind(&config).await?;
     let shutdown = CancellationToken::new();
-    let mut server = Server::start(config, listeners, shutdown.clone()).await?;
+    let mut server = match Server::start(config, listeners, shutdown.clone()).await {
+        Err(error) if error.is_refusal() => return Ok(refused(&error)),
+        started => started?,
+    };
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let ended = tokio::select! {
-        ended = server.ended() => ended,
+        ended = server.ended() => ended.map_err(anyhow::Error::from),
         _ = terminate.recv() => Ok(()),
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.context("cannot wait for SIGINT")?;
@@ -94,8 +97,20 @@ async fn serve(path: &std::path::Path, rejoin: bool, until_stdin_closes: bool) -
         () = stdin_closed(), if until_stdin_closes => Ok(()),
     };
     server.stop().await;
+    if let Err(error) = &ended
+        && let Some(error) = error.downcast_ref::<ServerError>().filter(|error| error.is_refusal())
+    {
+        return Ok(refused(error));
+    }
     ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The node itself will not run: that is a refusal, not a failure.
+fn refused(error: &ServerError) -> ExitCode {
+    Failure::refused(error.to_string(), "see docs/operate/rotate-keys.md, \"A node that refuses to start\"")
+        .report()
+        .into()
 }
 
 async fn stdin_closed() {

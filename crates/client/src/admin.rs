@@ -104,4 +104,13 @@ calls! {
     Idempotent transfer_leader: TransferLeaderRequest -> v1::TransferLeaderResponse;
     /// Lets a node come back as a learner that does not vote and waits for an operator to say so.
     Once permit_rejoin: PermitRejoinRequest -> v1::PermitRejoinResponse;
+
+    /// Data keys, root keys and who holds them.
+    Idempotent get_key_status: GetKeyStatusRequest -> v1::GetKeyStatusResponse;
+    /// Puts a new data key in place; what the old one has sealed is sealed anew.
+    Once rotate_data_key: RotateDataKeyRequest -> v1::RotateDataKeyResponse;
+    /// Wraps the data keys by the next root key.
+    Once rotate_root_key: RotateRootKeyRequest -> v1::RotateRootKeyResponse;
+    /// Ends the replacement of a root key.
+    Once finish_root_key: FinishRootKeyRequest -> v1::FinishRootKeyResponse;
 }

@@ -96,6 +96,7 @@ impl Cluster {
         let peers = Peers::new(&settings, &keys)?;
         let Restored { log, store, state, position, snapshots } =
             Restored::open(&layout, &peers, settings.rejoin, &space).await?;
+        settings.check.pass(&state)?;
         let may_renew = settings.rejoin == Rejoin::Automatic && peers.ids().next().is_some();
         let gate = Arc::new(Gate::new(identity(&layout, may_renew).map_err(in_folder(&settings.data))?));
         let promises = Arc::new(Promises::open(layout.promises()));

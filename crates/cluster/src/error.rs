@@ -45,6 +45,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The stored state is sound, and this node is no use with it.
+    #[error("{0}")]
+    Unfit(String),
     /// Raft cannot go on from what is stored.
     #[error("raft cannot start: {0}")]
     Raft(String),

@@ -39,5 +39,5 @@ pub use admission::{Admission, Exclusion};
 pub use cluster::Cluster;
 pub use error::{ProposeError, ReadError, StartError, SteerError};
 pub use propose::COMMAND_BYTES;
-pub use settings::{Rejoin, Retention, Settings, Timing};
+pub use settings::{Rejoin, Retention, Settings, StateCheck, Timing};
 pub use status::{PeerStatus, Progress, Status};

@@ -1,8 +1,8 @@
 //! What a node must be told: who it is, who the others are, where its data lies, and how patient to be.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use model::name::NodeId;
+use model::{State, name::NodeId};
 
 use crate::error::StartError;
 
@@ -34,8 +34,31 @@ pub struct Settings {
     pub retention: Retention,
     /// How a node comes back whose storage is not the one the cluster knows.
     pub rejoin: Rejoin,
+    /// What the stored state must pass before this node takes part in anything.
+    pub check: StateCheck,
     /// Longest time a proposal or a linearizable read may take, waiting for a leader included.
     pub timeout: Duration,
+}
+
+/// A question to the stored state: whether this node can be of use with it, and if not, why and what to do.
+#[derive(Clone)]
+pub struct StateCheck(Arc<dyn Fn(&State) -> Result<(), String> + Send + Sync>);
+
+impl StateCheck {
+    /// A check.
+    pub fn new(check: impl Fn(&State) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    pub(crate) fn pass(&self, state: &State) -> Result<(), StartError> {
+        (self.0)(state).map_err(StartError::Unfit)
+    }
+}
+
+impl std::fmt::Debug for StateCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StateCheck")
+    }
 }
 
 /// Heartbeats and elections. All nodes of a cluster should have the same.
@@ -96,6 +119,7 @@ impl Settings {
             timing: Timing::default(),
             retention: Retention::default(),
             rejoin: Rejoin::default(),
+            check: StateCheck::new(|_| Ok(())),
             timeout: Duration::from_secs(5),
         }
     }

@@ -8,6 +8,10 @@ pub const NAME_BYTES: usize = 63;
 pub const TEXT_BYTES: usize = 1_024;
 /// Longest sealed blob, in bytes; a credential bundle is far smaller.
 pub const SEALED_BYTES: usize = 16 * 1_024;
+/// Most values sealed anew by one command.
+pub const RESEALED: usize = 256;
+/// Most root keys that one node holds.
+pub const ROOT_KEYS: usize = 4;
 /// Most parameters of one target or store.
 pub const PARAMS: usize = 64;
 /// Most names in one list (stores of a credential, credentials of a subscription, roles of a target).

@@ -3,8 +3,10 @@
 use crate::time::Time;
 
 mod body;
+mod key;
 
 pub use body::*;
+pub use key::*;
 
 /// The encoding that [`Stamped::encode`] writes.
 const VERSION: u8 = 1;
@@ -188,6 +190,18 @@ commands! {
     91 "secret.read" RecordRead;
     /// Records that an operator changes what the nodes do, before they are asked to.
     92 "cluster.change" ChangeCluster;
+    /// Puts a new data key in place; the one before is retired.
+    140 "key.add" AddDataKey;
+    /// Values of a retiring data key are sealed under the active one.
+    141 "key.reseal" Reseal;
+    /// Destroys a retired data key that nothing is sealed under.
+    142 "key.destroy" DestroyDataKey;
+    /// Another root key wraps the data keys from now on.
+    143 "key.rewrap" RewrapDataKeys;
+    /// A node says which root keys it holds.
+    144 "key.announce" AnnounceKeys;
+    /// The root key that was replaced is not accepted any more.
+    145 "key.finish" FinishRootKey;
 }
 
 #[cfg(test)]

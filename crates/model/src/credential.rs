@@ -141,6 +141,10 @@ pub struct Version {
 impl Row for Version {
     type Key = (CredentialName, u32);
     const TAG: u8 = 5;
+
+    fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_ref()
+    }
 }
 
 /// The life of a version. It only moves right, but for `Tainted` back to `Active` when a rotation is rolled back, or

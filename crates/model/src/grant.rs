@@ -61,6 +61,10 @@ pub struct Grant {
 impl Row for Grant {
     type Key = GrantId;
     const TAG: u8 = 11;
+
+    fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_ref()
+    }
 }
 
 impl Grant {

@@ -15,6 +15,7 @@ pub mod event;
 pub mod fuzz;
 pub mod grant;
 pub mod identity;
+pub mod key;
 pub mod name;
 pub mod node;
 pub mod outcome;
@@ -40,5 +41,5 @@ mod work;
 
 pub use index::Reviewed;
 pub use load::{Loading, Part};
-pub use state::{DataKey, Meta, State};
+pub use state::{FirstDataKey, Meta, State};
 pub use work::Work;

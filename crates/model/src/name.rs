@@ -132,6 +132,13 @@ pub struct IdError {
     example: &'static str,
 }
 
+impl IdError {
+    /// `given` should have looked like `example`.
+    pub(crate) fn of(given: &str, example: &'static str) -> Self {
+        Self { given: given.chars().take(80).collect(), example }
+    }
+}
+
 ids! {
     /// One run of a schedule.
     RotationId = "rot-";

@@ -176,6 +176,12 @@ codes! {
     NoSecret = "no_secret", "wait for a rotation to publish a version, or start one with `revolve schedule trigger`";
     /// The nodes cannot do what was asked of them.
     ClusterCannot = "cluster_cannot", "see `revolve cluster status`, and ask again when it is as it should be";
+    /// Another key is being replaced.
+    KeyRotationInFlight = "key_rotation_in_flight", "see how far it is, and what is left to do, with `revolve key status`";
+    /// Nodes do not hold the key.
+    KeyNotHeld = "key_not_held", "give each node the new key as its `next_root_key_file`, and watch `revolve key status`";
+    /// The key is not one to use any more.
+    StaleKey = "stale_key", "send again: it is sealed under the new key then";
 }
 
 #[cfg(test)]

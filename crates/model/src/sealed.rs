@@ -3,8 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::caps;
+use crate::{
+    caps,
+    name::{CredentialName, GrantId, StoreName, TargetName},
+};
 
 /// Ciphertext of a secret bundle: key id, nonce and AEAD output, made and opened by `workers::seal`.
 /// The associated data is what [`associated`] returns, so a blob cannot be moved to another place.
@@ -22,6 +26,22 @@ impl Sealed {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The number of the data key that it is sealed under, from the header: format 1, then the number, big-endian.
+    /// `None` when it has no such header.
+    #[must_use]
+    pub fn key(&self) -> Option<u32> {
+        match self.0.split_first_chunk::<5>() {
+            Some(([1, id @ ..], _)) => Some(u32::from_be_bytes(*id)),
+            _ => None,
+        }
+    }
+
+    /// SHA-256 of the ciphertext, by which it is known again.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
     }
 }
 
@@ -46,6 +66,38 @@ impl From<Sealed> for Vec<u8> {
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// Where a sealed secret rests. Displayed as what it is bound to, such as `target/db/admin`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Place {
+    /// The administrative login of a target.
+    Target(TargetName),
+    /// The access of a store.
+    Store(StoreName),
+    /// One version of one credential.
+    Version(CredentialName, u32),
+    /// A break-glass grant.
+    Grant(GrantId),
+}
+
+impl Place {
+    /// What a secret that rests here is bound to.
+    #[must_use]
+    pub fn associated(&self) -> Vec<u8> {
+        match self {
+            Self::Target(name) => associated::target(name),
+            Self::Store(name) => associated::store(name),
+            Self::Version(name, number) => associated::version(name, *number),
+            Self::Grant(id) => associated::grant(*id),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&String::from_utf8_lossy(&self.associated()))
     }
 }
 

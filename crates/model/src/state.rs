@@ -13,6 +13,7 @@ use crate::{
     grant::Grant,
     identity::Identity,
     index::Index,
+    key::{DataKey, RootKey},
     name::ScheduleName,
     node::Node,
     outcome::Outcome,
@@ -42,8 +43,9 @@ pub struct Meta {
     pub revision: u64,
     /// The end of the audit chain.
     pub audit: AuditHead,
-    /// The data key, wrapped by the root key.
-    pub data_key: Option<DataKey>,
+    /// The data key that a cluster was formed with before there could be several; it moves to the table of data keys
+    /// with the first command that is about them.
+    pub data_key: Option<FirstDataKey>,
 }
 
 impl Row for Meta {
@@ -51,18 +53,18 @@ impl Row for Meta {
     const TAG: u8 = 0;
 }
 
-/// The data key that seals secrets, wrapped.
+/// The data key of a cluster that was formed before there could be several, wrapped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataKey {
+pub struct FirstDataKey {
     /// Its id.
     pub id: u32,
     /// The key, wrapped by the root key.
     pub wrapped: Vec<u8>,
 }
 
-impl std::fmt::Debug for DataKey {
+impl std::fmt::Debug for FirstDataKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DataKey({})", self.id)
+        write!(f, "FirstDataKey({})", self.id)
     }
 }
 
@@ -95,6 +97,8 @@ pub struct State {
     pub(crate) tokens: Table<Token>,
     pub(crate) nodes: Table<Node>,
     pub(crate) audit: Table<AuditRecord>,
+    pub(crate) data_keys: Table<DataKey>,
+    pub(crate) root_keys: Table<RootKey>,
     /// Derived: the row of `meta`, written back once per command.
     pub(crate) facts: Meta,
     /// Derived: every timer by its instant.
@@ -125,7 +129,7 @@ macro_rules! each_table {
     };
     (@all $access:tt $state:ident, $table:ident, $do:expr) => {
         each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
-            rotations events revocations consumers grants tokens nodes audit)
+            rotations events revocations consumers grants tokens nodes audit data_keys root_keys)
     };
     (@each $access:tt $state:ident, $table:ident, $do:expr, $($name:ident)*) => {
         $(each_table!(@one $access $state, $table, $do, $name);)*
@@ -167,6 +171,8 @@ impl State {
             .chain(self.tokens.records())
             .chain(self.nodes.records())
             .chain(self.audit.records())
+            .chain(self.data_keys.records())
+            .chain(self.root_keys.records())
     }
 
     /// Builds a state from records.

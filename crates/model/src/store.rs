@@ -22,4 +22,8 @@ pub struct Store {
 impl Row for Store {
     type Key = StoreName;
     const TAG: u8 = 3;
+
+    fn sealed(&self) -> Option<&Sealed> {
+        self.access.as_ref()
+    }
 }

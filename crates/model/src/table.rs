@@ -7,12 +7,19 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
+use crate::sealed::Sealed;
+
 /// A row type: names its table by a fixed number that is persisted and never reused.
 pub trait Row: Clone + Serialize + DeserializeOwned {
     /// How rows are found.
     type Key: Clone + Ord + Serialize + DeserializeOwned;
     /// The table's persisted number.
     const TAG: u8;
+
+    /// The secret that the row holds, if it is of a kind that holds one.
+    fn sealed(&self) -> Option<&Sealed> {
+        None
+    }
 }
 
 /// One row as it is persisted, sent in a snapshot or deleted (`value` is `None`).
@@ -112,11 +119,13 @@ pub struct Table<V: Row> {
     rows: OrdMap<V::Key, Arc<Held<V>>>,
     digest: Digest,
     touched: Vec<Record>,
+    /// How many rows hold a secret under each data key.
+    sealed: OrdMap<u32, u64>,
 }
 
 impl<V: Row> Default for Table<V> {
     fn default() -> Self {
-        Self { rows: OrdMap::new(), digest: Digest::default(), touched: Vec::new() }
+        Self { rows: OrdMap::new(), digest: Digest::default(), touched: Vec::new(), sealed: OrdMap::new() }
     }
 }
 
@@ -169,6 +178,12 @@ impl<V: Row> Table<V> {
         self.digest
     }
 
+    /// How many rows hold a secret that is sealed under this data key.
+    #[must_use]
+    pub fn sealed_under(&self, key: u32) -> u64 {
+        self.sealed.get(&key).copied().unwrap_or_default()
+    }
+
     /// Writes a row, replacing what was under the key.
     pub(crate) fn put(&mut self, key: V::Key, value: V) {
         let key_bytes = encode(&key);
@@ -188,7 +203,7 @@ impl<V: Row> Table<V> {
     /// Removes the row under `key` and returns it.
     pub(crate) fn remove(&mut self, key: &V::Key) -> Option<V> {
         let held = self.rows.remove(key)?;
-        self.digest.subtract(held.digest);
+        self.let_go(&held);
         self.touched.push(Record { table: V::TAG, key: encode(key), value: None });
         Some(Arc::unwrap_or_clone(held).value)
     }
@@ -236,7 +251,7 @@ impl<V: Row> Table<V> {
             }
             None => {
                 if let Some(held) = self.rows.remove(&key) {
-                    self.digest.subtract(held.digest);
+                    self.let_go(&held);
                 }
             }
         }
@@ -246,8 +261,23 @@ impl<V: Row> Table<V> {
     fn hold(&mut self, key: V::Key, value: V, key_bytes: &[u8], value_bytes: &[u8]) {
         let digest = Digest::of_row(V::TAG, key_bytes, value_bytes);
         self.digest.add(digest);
+        if let Some(key) = value.sealed().and_then(Sealed::key) {
+            *self.sealed.entry(key).or_default() += 1;
+        }
         if let Some(old) = self.rows.insert(key, Arc::new(Held { value, digest })) {
-            self.digest.subtract(old.digest);
+            self.let_go(&old);
+        }
+    }
+
+    /// Takes out of the sums what counts no more.
+    fn let_go(&mut self, old: &Held<V>) {
+        self.digest.subtract(old.digest);
+        let Some(key) = old.value.sealed().and_then(Sealed::key) else { return };
+        let left = self.sealed_under(key).saturating_sub(1);
+        if left > 0 {
+            self.sealed.insert(key, left);
+        } else {
+            self.sealed.remove(&key);
         }
     }
 }

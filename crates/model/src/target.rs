@@ -26,6 +26,10 @@ pub struct Target {
 impl Row for Target {
     type Key = TargetName;
     const TAG: u8 = 2;
+
+    fn sealed(&self) -> Option<&Sealed> {
+        self.admin.as_ref()
+    }
 }
 
 /// What a generated secret looks like.

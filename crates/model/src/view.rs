@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use crate::{
-    DataKey, State,
+    State,
     attempt::Job,
     audit::{AuditHead, AuditRecord},
     consumer::{Consumer, Subscription},
@@ -11,10 +11,12 @@ use crate::{
     event::{About, Event, ReasonCode, Revocation, Subject},
     grant::Grant,
     identity::Identity,
+    key::{DataKey, DataKeyState, RootKey, RootKeyState},
     name::{CredentialName, TargetName},
     node::Node,
     rotation::Rotation,
     schedule::Schedule,
+    sealed::{Place, Sealed},
     store::Store,
     table::Table,
     target::Target,
@@ -63,6 +65,8 @@ tables! {
     nodes: Node;
     /// Audit records by sequence.
     audit: AuditRecord;
+    /// Root keys by id.
+    root_keys: RootKey;
 }
 
 impl State {
@@ -84,10 +88,96 @@ impl State {
         self.facts.audit
     }
 
-    /// The wrapped data key, once there is one.
+    /// Every data key there is or was, by number. One from before there could be several is among them.
+    #[must_use]
+    pub fn data_keys(&self) -> Vec<DataKey> {
+        let first = self.facts.data_key.as_ref().map(|first| DataKey {
+            id: first.id,
+            wrapped: first.wrapped.clone(),
+            root: None,
+            created: Time(0),
+            state: DataKeyState::Active,
+            since: Time(0),
+            fence: 0,
+        });
+        first.into_iter().chain(self.data_keys.values().cloned()).collect()
+    }
+
+    /// The data key that seals what is sealed now, once there is one.
     #[must_use]
     pub fn data_key(&self) -> Option<DataKey> {
-        self.facts.data_key.clone()
+        self.data_keys().into_iter().find(|key| key.state == DataKeyState::Active)
+    }
+
+    /// The data key that is being replaced.
+    #[must_use]
+    pub fn retiring_data_key(&self) -> Option<&DataKey> {
+        self.data_keys.values().find(|key| key.state == DataKeyState::Retiring)
+    }
+
+    /// The root key that wraps the data keys; `None` before it is known.
+    #[must_use]
+    pub fn active_root_key(&self) -> Option<&RootKey> {
+        self.root_keys.values().find(|key| key.state == RootKeyState::Active)
+    }
+
+    /// The root key that another has taken the place of, while nodes may still know each other by it.
+    #[must_use]
+    pub fn leaving_root_key(&self) -> Option<&RootKey> {
+        self.root_keys.values().find(|key| key.state == RootKeyState::Leaving)
+    }
+
+    /// How many values are sealed under a data key.
+    #[must_use]
+    pub fn sealed_under(&self, key: u32) -> u64 {
+        self.targets.sealed_under(key)
+            + self.stores.sealed_under(key)
+            + self.versions.sealed_under(key)
+            + self.grants.sealed_under(key)
+    }
+
+    /// Everything that is sealed, in the order of the places, behind `after`.
+    pub fn sealed_after<'a>(
+        &'a self,
+        after: Option<&'a Place>,
+    ) -> impl Iterator<Item = (Place, &'a Sealed)> + 'a {
+        let targets = self
+            .targets
+            .iter()
+            .filter_map(|(name, row)| row.admin.as_ref().map(|sealed| (Place::Target(name.clone()), sealed)));
+        let stores = self
+            .stores
+            .iter()
+            .filter_map(|(name, row)| row.access.as_ref().map(|sealed| (Place::Store(name.clone()), sealed)));
+        let past_versions = matches!(after, Some(Place::Grant(_)));
+        let versions = match after {
+            Some(Place::Version(name, number)) => Bound::Excluded((name.clone(), *number)),
+            Some(Place::Target(_) | Place::Store(_) | Place::Grant(_)) | None => Bound::Unbounded,
+        };
+        let versions = self.versions.range((versions, Bound::Unbounded));
+        let versions = versions.take_while(move |_| !past_versions).filter_map(|((name, number), row)| {
+            row.sealed.as_ref().map(|sealed| (Place::Version(name.clone(), *number), sealed))
+        });
+        let grants = self
+            .grants
+            .iter()
+            .filter_map(|(id, row)| row.sealed.as_ref().map(|sealed| (Place::Grant(*id), sealed)));
+        targets
+            .chain(stores)
+            .chain(versions)
+            .chain(grants)
+            .filter(move |(place, _)| after.is_none_or(|after| place > after))
+    }
+
+    /// What is sealed at a place.
+    #[must_use]
+    pub fn sealed_at(&self, place: &Place) -> Option<&Sealed> {
+        match place {
+            Place::Target(name) => self.targets.get(name)?.admin.as_ref(),
+            Place::Store(name) => self.stores.get(name)?.access.as_ref(),
+            Place::Version(name, number) => self.versions.get(&(name.clone(), *number))?.sealed.as_ref(),
+            Place::Grant(id) => self.grants.get(id)?.sealed.as_ref(),
+        }
     }
 
     /// The versions of a credential, oldest first.

@@ -21,6 +21,9 @@ pub struct Config {
     pub data: PathBuf,
     /// The file with the root key, mode 0600; the same key on every node. `REVOLVE_ROOT_KEY` takes its place.
     pub root_key_file: Option<PathBuf>,
+    /// The file with the root key that is to take the place of this node's; `root_key_file` with `.next` behind it when
+    /// absent. It need not be there. `REVOLVE_NEXT_ROOT_KEY` takes its place.
+    pub next_root_key_file: Option<PathBuf>,
     /// The file with the first admin token, made by `revolve server init`; read until the cluster has a token.
     pub bootstrap_token_file: Option<PathBuf>,
     /// Where clients and peers are listened for.
@@ -192,8 +195,12 @@ impl Config {
         let mut config: Self = toml::from_str(&text)
             .map_err(|error| ConfigError::Malformed { path: path.into(), message: error.to_string() })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let paths =
-            [Some(&mut config.data), config.root_key_file.as_mut(), config.bootstrap_token_file.as_mut()];
+        let paths = [
+            Some(&mut config.data),
+            config.root_key_file.as_mut(),
+            config.next_root_key_file.as_mut(),
+            config.bootstrap_token_file.as_mut(),
+        ];
         let tls = config.tls.iter_mut().flat_map(|tls| [&mut tls.cert_file, &mut tls.key_file]);
         for path in paths.into_iter().flatten().chain(tls) {
             *path = folder.join(&path);

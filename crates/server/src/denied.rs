@@ -216,6 +216,9 @@ const fn grpc_code(code: Code) -> tonic::Code {
         | Code::LastAdmin
         | Code::DataKeyExists
         | Code::ClusterCannot
+        | Code::KeyRotationInFlight
+        | Code::KeyNotHeld
+        | Code::StaleKey
         | Code::NoSecret => tonic::Code::FailedPrecondition,
     }
 }

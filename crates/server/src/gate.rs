@@ -67,6 +67,8 @@ actions! {
     EndGrant = "breakglass.end": Admin Operator Approver;
     /// Changes what the nodes do.
     ChangeCluster = "cluster.change": Admin;
+    /// Replaces data keys and root keys.
+    ManageKeys = "key.manage": Admin;
     /// Issues and revokes tokens.
     Tokens = "token.manage": Admin;
     /// Lists tokens.
@@ -233,6 +235,7 @@ mod tests {
         (Action::DecideGrant, "y.y.."),
         (Action::EndGrant, "yyy.."),
         (Action::ChangeCluster, "y...."),
+        (Action::ManageKeys, "y...."),
         (Action::Tokens, "y...."),
         (Action::ListTokens, "y..y."),
         (Action::Audit, "y..y."),

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::name::TokenName;
+use model::{key::RootKeyId, name::TokenName};
 use secrecy::ExposeSecret;
 use workers::{RootKey, root_key::RootKeyError};
 
@@ -96,6 +96,14 @@ pub fn init(plan: &Plan) -> Result<Vec<PathBuf>, InitError> {
         made.push(path);
     }
     Ok(made)
+}
+
+/// Makes a new root key in a file of its own, which only its owner may read, and gives its id.
+///
+/// # Errors
+/// When the file exists already, whatever is in it, or cannot be written.
+pub fn generate_root_key(path: &Path) -> Result<RootKeyId, InitError> {
+    Ok(RootKey::generate_to(path)?.id())
 }
 
 fn configuration(number: usize, nodes: &[Addresses]) -> String {

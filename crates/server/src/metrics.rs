@@ -24,6 +24,7 @@ pub(crate) fn exposition(status: &Status, state: &State, now: Time, load: &Load)
     edge(&mut figures, load);
     held(&mut figures, state, now);
     consumers(&mut figures, state, now);
+    keys(&mut figures, state);
     let mut text = String::new();
     encode(&mut text, &figures.0).expect("writing into memory does not fail");
     text
@@ -129,6 +130,12 @@ fn held(figures: &mut Figures, state: &State, now: Time) {
         "Break-glass grants that ended and nobody has reviewed",
         at(GrantStage::AwaitingReview),
     );
+}
+
+fn keys(figures: &mut Figures, state: &State) {
+    let keys = state.data_keys();
+    let sealed = keys.iter().map(|key| (key.id.to_string(), state.sealed_under(key.id)));
+    figures.each("sealed_values", "Secrets sealed under the data key", "data_key", sealed);
 }
 
 fn consumers(figures: &mut Figures, state: &State, now: Time) {

@@ -2,12 +2,13 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
-use cluster::Cluster;
+use cluster::{Cluster, StateCheck};
 use model::{
+    State,
     command::AnnounceNode,
     name::{NodeId, TokenName},
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     service::Routes,
@@ -20,7 +21,10 @@ use crate::{
     config::{Config, ConfigError, Tls},
     edge::{Edge, Limits},
     feed, health,
-    keys::Keyring,
+    keys::{
+        self, Keyring,
+        files::{KeyFileError, KeyFiles},
+    },
     reconcile::{self, NodeHands},
     token,
 };
@@ -99,7 +103,10 @@ pub enum ServerError {
     Config(#[from] ConfigError),
     /// The root key cannot be used.
     #[error(transparent)]
-    RootKey(#[from] workers::root_key::RootKeyError),
+    RootKey(#[from] KeyFileError),
+    /// The root keys of this node do not open what the cluster seals.
+    #[error("this node refuses to run: {0}")]
+    Unfit(String),
     /// The file with the first token cannot be used.
     #[error("cannot use the bootstrap token file `{path}`: {problem}")]
     BootstrapToken {
@@ -129,10 +136,27 @@ pub enum ServerError {
     Serve(#[source] tonic::transport::Error),
     /// The cluster could not be started.
     #[error("the node cannot join its cluster")]
-    Cluster(#[from] cluster::StartError),
+    Cluster(#[source] cluster::StartError),
     /// The node must not go on.
     #[error("stopped to protect what is stored: {0}")]
     Fatal(String),
+}
+
+impl ServerError {
+    /// Whether the node was able to run, and would not.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unfit(_))
+    }
+}
+
+impl From<cluster::StartError> for ServerError {
+    fn from(error: cluster::StartError) -> Self {
+        match error {
+            cluster::StartError::Unfit(why) => Self::Unfit(why),
+            other => Self::Cluster(other),
+        }
+    }
 }
 
 /// A running node.
@@ -140,6 +164,8 @@ pub struct Server {
     shared: Arc<Shared>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    /// Why this node must end, once its keys turn out to be no use.
+    unfit: watch::Receiver<Option<String>>,
     port: tokio::task::JoinHandle<Result<(), ServerError>>,
 }
 
@@ -154,23 +180,30 @@ impl Server {
         shutdown: CancellationToken,
     ) -> Result<Self, ServerError> {
         config.check()?;
-        let root = root_key(&config)?;
+        let mut files = KeyFiles::of(&config);
+        let keys = Arc::new(Keyring::new(files.read()?));
         let bootstrap = config.bootstrap_token_file.as_ref().map(bootstrap_token).transpose()?;
         let mut settings =
             cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
         settings.timing = config.timing.into();
         settings.retention = config.limits.into();
         settings.rejoin = config.rejoin.into();
-        let peer_key = root.derive(PEER_TLS);
+        let opening = Arc::clone(&keys);
+        settings.check =
+            StateCheck::new(move |state| opening.check(state).map_err(|error| keys::watch::told(&error)));
+        let peer_key = peer_key(&keys)?;
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
         let cluster = Cluster::start(settings, listeners.peer, &peer_key, CancellationToken::new()).await?;
 
         let node = NodeId(config.node);
-        let shared = Arc::new(Shared { node, config, cluster, keys: Arc::new(Keyring::new(root)) });
+        let shared = Arc::new(Shared { node, config, cluster, keys });
         let tasks = TaskTracker::new();
         let context = shared.context(bootstrap);
         tasks.spawn(reconcile::leader::run(context.clone(), shutdown.clone()));
+        tasks.spawn(reconcile::keys::run(context.clone(), shutdown.clone()));
         tasks.spawn(reconcile::worker::run(context, shutdown.clone()));
+        let (telling, unfit) = watch::channel(None);
+        tasks.spawn(keys::watch::run(Arc::clone(&shared), files, telling, shutdown.clone()));
         tasks.spawn(announce(Arc::clone(&shared), shutdown.clone()));
         let limits = Limits { period_floor: shared.config.schedule_floor(), ..Limits::default() };
         let consensus = Arc::new(shared.cluster.clone());
@@ -180,7 +213,7 @@ impl Server {
         let router = router(&edge, shared.cluster.clone(), shared.config.tls.as_ref())?;
         let port = tokio::spawn(serve(router, listeners.client, shutdown.clone()));
         tasks.close();
-        Ok(Self { shared, shutdown, tasks, port })
+        Ok(Self { shared, shutdown, tasks, unfit, port })
     }
 
     /// The node's cluster handle, to watch and to ask.
@@ -196,6 +229,7 @@ impl Server {
     pub async fn ended(&mut self) -> Result<(), ServerError> {
         tokio::select! {
             () = self.shutdown.cancelled() => Ok(()),
+            Ok(why) = self.unfit.wait_for(Option::is_some) => Err(ServerError::Unfit(why.clone().unwrap_or_default())),
             reason = self.shared.cluster.fatal() => Err(ServerError::Fatal(reason)),
             done = &mut self.port => done.unwrap_or_else(|panic| Err(ServerError::Fatal(panic.to_string()))),
         }
@@ -272,12 +306,10 @@ async fn announce(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
-fn root_key(config: &Config) -> Result<workers::RootKey, ServerError> {
-    match (&config.root_key_file, std::env::var("REVOLVE_ROOT_KEY")) {
-        (Some(path), _) => Ok(workers::RootKey::read_from(path)?),
-        (None, Ok(text)) => Ok(workers::RootKey::from_text(&zeroize::Zeroizing::new(text))?),
-        (None, Err(_)) => Err(ConfigError::NoRootKey.into()),
-    }
+/// What the certificates of the peer port are derived from: this node's own root key, as it stands in its files.
+fn peer_key(keys: &Keyring) -> Result<zeroize::Zeroizing<[u8; 32]>, ServerError> {
+    let roots = keys.root_keys(&State::default());
+    Ok(roots.first().ok_or(ConfigError::NoRootKey)?.derive(PEER_TLS))
 }
 
 /// Reads the first token and keeps its hash alone.

@@ -1,25 +1,23 @@
 //! From owed work to a task: everything a worker needs for one step, looked up and opened.
 
-use std::sync::Arc;
-
 use model::{
     State, Work,
     attempt::Job,
     credential::{Credential, Version, VersionState},
     name::{CredentialName, GrantId, RotationId, TargetName},
     rotation::Stage,
-    sealed::associated,
+    sealed::{Sealed, associated},
     target::Target,
     time::Time,
 };
 use workers::{
-    DataKey, Login, Password, Task,
+    Login, Password, Task,
     task::{Grant, Held, Placed, Rotation, Subject},
 };
 
 use crate::keys::{KeyError, Keyring};
 
-/// Why a task cannot be put together. None of these gets better by itself.
+/// Why a task cannot be put together.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TaskError {
     #[error("{0} is gone")]
@@ -32,28 +30,38 @@ pub(crate) enum TaskError {
     },
 }
 
+impl TaskError {
+    /// Whether it is this node that cannot; otherwise it does not get better by itself.
+    pub(crate) const fn is_of_this_node(&self) -> bool {
+        match self {
+            Self::Gone(_) => false,
+            Self::Sealed { source, .. } => source.is_of_this_node(),
+        }
+    }
+}
+
 /// The task for `work`, as `state` has it.
 pub(crate) fn build(state: &State, keys: &Keyring, work: &Work) -> Result<Task, TaskError> {
     let data_key =
         keys.data_key(state).map_err(|source| TaskError::Sealed { place: "the cluster".into(), source })?;
     let (subject, target) = match work.job {
-        Job::Rotation(id) => rotation(state, &data_key, id)?,
-        Job::Grant(id) => grant(state, &data_key, id)?,
+        Job::Rotation(id) => rotation(state, keys, id)?,
+        Job::Grant(id) => grant(state, keys, id)?,
     };
     let target = find_target(state, &target)?;
     let admin = match &target.admin {
-        Some(sealed) => Some(open(&data_key, sealed, &associated::target(&target.name))?),
+        Some(sealed) => Some(open(state, keys, sealed, &associated::target(&target.name))?),
         None => None,
     };
     Ok(Task { step: work.step, subject, target, admin, data_key, failures: work.failures })
 }
 
-fn rotation(state: &State, key: &Arc<DataKey>, id: RotationId) -> Result<(Subject, TargetName), TaskError> {
+fn rotation(state: &State, keys: &Keyring, id: RotationId) -> Result<(Subject, TargetName), TaskError> {
     let rotation = state.rotations().get(&id).ok_or_else(|| TaskError::Gone(id.to_string()))?;
     let name = &rotation.credential;
     let credential =
         state.credentials().get(name).ok_or_else(|| TaskError::Gone(format!("credential `{name}`")))?;
-    let held = |number: u32| held(state, key, name, number);
+    let held = |number: u32| held(state, keys, name, number);
     let candidate = rotation.to.map(held).transpose()?.flatten();
     let installed = candidate.as_ref().filter(|_| rotation.passed.contains(Stage::Install)).cloned();
     let current = credential.current.filter(|current| !rotation.retiring.contains(current));
@@ -74,16 +82,16 @@ fn rotation(state: &State, key: &Arc<DataKey>, id: RotationId) -> Result<(Subjec
             .collect::<Result<_, _>>()?,
         survivor,
         installed_by: None,
-        placements: placements(state, key, credential)?,
+        placements: placements(state, keys, credential)?,
     };
     Ok((Subject::Rotation(subject), credential.target.clone()))
 }
 
-fn grant(state: &State, key: &Arc<DataKey>, id: GrantId) -> Result<(Subject, TargetName), TaskError> {
+fn grant(state: &State, keys: &Keyring, id: GrantId) -> Result<(Subject, TargetName), TaskError> {
     let grant = state.grants().get(&id).ok_or_else(|| TaskError::Gone(id.to_string()))?;
     let login = match (&grant.username, &grant.sealed) {
         (Some(username), Some(sealed)) => {
-            Some(Login::new(username, open(key, sealed, &associated::grant(id))?))
+            Some(Login::new(username, open(state, keys, sealed, &associated::grant(id))?))
         }
         // The secret is erased once the end is proven; the name is still needed to remove the user.
         (Some(username), None) => {
@@ -97,7 +105,12 @@ fn grant(state: &State, key: &Arc<DataKey>, id: GrantId) -> Result<(Subject, Tar
 }
 
 /// A version with its secret; `None` once it is destroyed.
-fn held(state: &State, key: &DataKey, name: &CredentialName, number: u32) -> Result<Option<Held>, TaskError> {
+fn held(
+    state: &State,
+    keys: &Keyring,
+    name: &CredentialName,
+    number: u32,
+) -> Result<Option<Held>, TaskError> {
     let version = state.versions().get(&(name.clone(), number));
     let Some(Version { username, sealed: Some(sealed), state: standing, .. }) = version else {
         return Ok(None);
@@ -105,16 +118,16 @@ fn held(state: &State, key: &DataKey, name: &CredentialName, number: u32) -> Res
     if *standing == VersionState::Destroyed {
         return Ok(None);
     }
-    let password = open(key, sealed, &associated::version(name, number))?;
+    let password = open(state, keys, sealed, &associated::version(name, number))?;
     Ok(Some(Held { number, login: Login::new(username, password) }))
 }
 
-fn placements(state: &State, key: &DataKey, credential: &Credential) -> Result<Vec<Placed>, TaskError> {
+fn placements(state: &State, keys: &Keyring, credential: &Credential) -> Result<Vec<Placed>, TaskError> {
     let place = |placement: &model::credential::Placement| {
         let name = &placement.store;
         let store = state.stores().get(name).ok_or_else(|| TaskError::Gone(format!("store `{name}`")))?;
         let access = match &store.access {
-            Some(sealed) => Some(open(key, sealed, &associated::store(name))?.into()),
+            Some(sealed) => Some(open(state, keys, sealed, &associated::store(name))?.into()),
             None => None,
         };
         Ok(Placed { store: store.clone(), access, path: placement.path.clone() })
@@ -126,9 +139,8 @@ fn find_target(state: &State, name: &TargetName) -> Result<Target, TaskError> {
     state.targets().get(name).cloned().ok_or_else(|| TaskError::Gone(format!("target `{name}`")))
 }
 
-fn open(key: &DataKey, sealed: &model::sealed::Sealed, place: &[u8]) -> Result<Password, TaskError> {
-    key.open(sealed, place).map(Password::from).map_err(|error| TaskError::Sealed {
-        place: String::from_utf8_lossy(place).into_owned(),
-        source: error.into(),
-    })
+fn open(state: &State, keys: &Keyring, sealed: &Sealed, place: &[u8]) -> Result<Password, TaskError> {
+    keys.open(state, sealed, place)
+        .map(Password::from)
+        .map_err(|source| TaskError::Sealed { place: String::from_utf8_lossy(place).into_owned(), source })
 }

@@ -12,7 +12,7 @@ use cluster::{Progress, SteerError};
 use futures::future::BoxFuture;
 use model::{
     State,
-    command::{Command, InstallDataKey, IssueToken, Stamped},
+    command::{Command, IssueToken, Stamped},
     name::NodeId,
     outcome::Outcome,
     time::{Span, Time},
@@ -151,9 +151,9 @@ impl Node {
 
     pub(crate) fn start_with(limits: Limits) -> Self {
         let alone = Alone::new();
-        let keys = Arc::new(Keyring::new(workers::RootKey::generate()));
-        let (id, wrapped) = keys.new_data_key();
-        alone.apply("node-1", InstallDataKey { id, wrapped }.into()).unwrap();
+        let keys = Arc::new(Keyring::new(vec![workers::RootKey::generate()]));
+        let added = keys.new_data_key(&alone.local(), "test".to_owned()).unwrap();
+        alone.apply("node-1", added.into()).unwrap();
         let shutdown = CancellationToken::new();
         let edge = Edge::new(Arc::clone(&alone) as Arc<dyn Consensus>, keys, limits, shutdown.clone());
         let running = Arc::clone(&edge);

@@ -9,6 +9,7 @@ use std::{
 
 use aws_lc_rs::hkdf;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use model::key::RootKeyId;
 use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
 use zeroize::Zeroizing;
 
@@ -124,6 +125,13 @@ impl RootKey {
         Ok(Self(key))
     }
 
+    /// What the key is known by. It is derived like a key of its own and does not lead back to this one.
+    #[must_use]
+    pub fn id(&self) -> RootKeyId {
+        let derived = self.derive("root-key-id");
+        RootKeyId(*derived.first_chunk().expect("32 bytes begin with 8"))
+    }
+
     /// A key of its own for `purpose`: HKDF-SHA256 (RFC 5869) without salt. One purpose's key tells nothing of
     /// another's nor of the root key.
     #[must_use]
@@ -190,6 +198,15 @@ mod tests {
         for text in ["", "hunter2", &"zz".repeat(32), &STANDARD.encode([1; 31]), &"a".repeat(300)] {
             assert!(matches!(RootKey::from_text(text), Err(RootKeyError::NotAKey)), "{text}");
         }
+    }
+
+    #[test]
+    fn the_id_of_a_key_is_fixed_and_tells_nothing_of_it() {
+        let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+        let key = RootKey::from_text(hex).unwrap();
+        assert_eq!(key.id().to_string(), "ID_GOLDEN");
+        assert!(!hex.contains(&key.id().to_string()));
+        assert_ne!(RootKey::generate().id(), RootKey::generate().id());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod completion;
 mod consumer;
 mod feed;
 mod help;
+mod key;
 mod resource;
 mod revocation;
 mod rotation;
@@ -108,6 +109,9 @@ enum Ask {
     /// The nodes
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// The keys that protect secrets
+    #[command(subcommand)]
+    Key(key::Verb),
     /// Print the version
     Version,
 }
@@ -153,6 +157,9 @@ fn local(outcome: anyhow::Result<ExitCode>) -> ExitCode {
 }
 
 async fn ask(flags: &Flags, command: Ask) -> Outcome {
+    if let Ask::Key(key::Verb::Generate(args)) = &command {
+        return key::generate(args);
+    }
     let settings = Settings::gather(flags)?;
     let app = App { output: Output::new(settings.format, app::now()), settings };
     match command {
@@ -173,6 +180,7 @@ async fn ask(flags: &Flags, command: Ask) -> Outcome {
         Ask::Audit(verb) => audit::run(&app, verb).await,
         Ask::Secret(verb) => secret::run(&app, verb).await,
         Ask::Cluster(verb) => cluster::run(&app, verb).await,
+        Ask::Key(verb) => key::run(&app, verb).await,
         Ask::Version => version(&app),
     }
 }

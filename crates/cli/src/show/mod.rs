@@ -5,6 +5,7 @@ mod change;
 mod cluster;
 mod event;
 mod grant;
+mod key;
 mod resource;
 mod revocation;
 mod rotation;
@@ -15,6 +16,7 @@ pub use change::{Change, Fire};
 pub use cluster::{Cluster, Status};
 pub use event::Entry;
 pub use grant::Grant;
+pub use key::Keys;
 pub use resource::Resource;
 #[cfg(test)]
 pub use revocation::Receipt;

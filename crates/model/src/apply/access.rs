@@ -1,15 +1,13 @@
-//! Tokens, nodes, the data key, and what is only recorded.
+//! Tokens, nodes, and what is only recorded.
 
 use crate::{
     State,
     command::{
-        AnnounceNode, ChangeCluster, InstallDataKey, IssueToken, RecordRead, RecordRefusals, ReportReachable,
-        RevokeToken,
+        AnnounceNode, ChangeCluster, IssueToken, RecordRead, RecordRefusals, ReportReachable, RevokeToken,
     },
     node::Node,
     outcome::{Applied, Outcome},
     refusal::{Code, Refusal},
-    state::DataKey,
     token::{Role, Token},
 };
 
@@ -105,20 +103,6 @@ impl State {
             self.nodes.update(id, |node| node.reachable = !node.reachable);
         }
         Ok(if changed.is_empty() { Applied::Unchanged } else { Applied::Changed })
-    }
-
-    pub(super) fn install_data_key(&mut self, command: &InstallDataKey) -> Outcome {
-        if self.facts.data_key.is_some() {
-            return refuse(Code::DataKeyExists, "a data key is in place already");
-        }
-        if command.wrapped.is_empty() || command.wrapped.len() > crate::caps::SEALED_BYTES {
-            return refuse(
-                Code::OutOfRange,
-                format!("a wrapped key of {} bytes is no key", command.wrapped.len()),
-            );
-        }
-        self.facts.data_key = Some(DataKey { id: command.id, wrapped: command.wrapped.clone() });
-        Ok(Applied::Changed)
     }
 
     pub(super) fn record_read(&mut self, command: &RecordRead) -> Outcome {

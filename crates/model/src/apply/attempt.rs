@@ -63,6 +63,9 @@ impl State {
             let message = format!("that is not an outcome of `{}`", attempt.step.as_str());
             return refuse(Code::OutcomeMismatch, message);
         }
+        if let StepOutcome::Prepared { sealed, .. } = &command.outcome {
+            self.check_key(Some(sealed))?;
+        }
         match command.job {
             Job::Rotation(id) => self.finish_rotation(id, &command.outcome),
             Job::Grant(id) => self.finish_grant(id, &command.outcome),

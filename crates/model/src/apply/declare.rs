@@ -68,6 +68,7 @@ impl State {
     pub(super) fn put_target(&mut self, command: &PutTarget) -> Outcome {
         check::text("provider", &command.provider, Code::TextRequired)?;
         params(&command.params)?;
+        self.check_key(command.admin.as_ref())?;
         check::count("breakGlassRoles", command.break_glass_roles.len(), caps::LIST)?;
         for role in &command.break_glass_roles {
             check::text("breakGlassRoles", role, Code::TextRequired)?;
@@ -118,6 +119,7 @@ impl State {
     pub(super) fn put_store(&mut self, command: &PutStore) -> Outcome {
         check::text("kind", &command.kind, Code::TextRequired)?;
         params(&command.params)?;
+        self.check_key(command.access.as_ref())?;
         let old = self.stores.get(&command.name);
         if let Some(old) = old.filter(|old| old.kind != command.kind) {
             return refuse(Code::Immutable, format!("store `{}` is of kind `{}`", command.name, old.kind));
@@ -271,6 +273,7 @@ impl State {
     }
 
     fn check_adoption(&self, command: &PutCredential, adopt: &Adopt) -> Result<(), Refusal> {
+        self.check_key(Some(&adopt.sealed))?;
         if self.credentials.contains(&command.name) {
             return refuse(
                 Code::AlreadyExists,

@@ -6,6 +6,7 @@ mod check;
 mod declare;
 mod feed;
 mod grant;
+mod key;
 mod revoke;
 mod rotate;
 mod schedule;
@@ -91,6 +92,12 @@ impl State {
             Command::InstallDataKey(body) => self.install_data_key(body),
             Command::RecordRead(body) => self.record_read(body),
             Command::ChangeCluster(body) => self.change_cluster(body),
+            Command::AddDataKey(body) => self.add_data_key(body),
+            Command::Reseal(body) => self.reseal(body),
+            Command::DestroyDataKey(body) => self.destroy_data_key(body),
+            Command::RewrapDataKeys(body) => self.rewrap_data_keys(body),
+            Command::AnnounceKeys(body) => self.announce_keys(body),
+            Command::FinishRootKey(body) => self.finish_root_key(body),
             Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
                 unreachable!("these write their own audit records, see `apply`")
             }
@@ -241,6 +248,16 @@ fn describe(command: &Command) -> (String, String) {
         Command::ChangeCluster(c) => {
             (object("node", &c.node), format!("{}: {}", c.change.as_str(), c.reason))
         }
+        Command::AddDataKey(c) => (object("data-key", &c.id), c.reason.clone()),
+        Command::Reseal(c) => (object("data-key", &c.from), format!("{} values sealed anew", c.values.len())),
+        Command::DestroyDataKey(c) => plain(object("data-key", &c.id)),
+        Command::RewrapDataKeys(c) => {
+            (object("root-key", &c.to), format!("in place of {}: {}", c.from, c.reason))
+        }
+        Command::AnnounceKeys(c) => {
+            (object("node", &c.node), format!("holds root keys {}", list(c.held.iter())))
+        }
+        Command::FinishRootKey(c) => (object("root-key", &c.id), c.reason.clone()),
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
     }
 }

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod cluster;
 mod grant;
+mod key;
 mod page;
 mod resource;
 mod revocation;
@@ -112,6 +113,11 @@ service! {
     get_cluster(GetClusterRequest) -> GetClusterResponse = Look cluster::get;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse = ChangeCluster cluster::transfer_leader;
     permit_rejoin(PermitRejoinRequest) -> PermitRejoinResponse = ChangeCluster cluster::permit_rejoin;
+
+    get_key_status(GetKeyStatusRequest) -> GetKeyStatusResponse = Look key::status;
+    rotate_data_key(RotateDataKeyRequest) -> RotateDataKeyResponse = ManageKeys key::rotate_data;
+    rotate_root_key(RotateRootKeyRequest) -> RotateRootKeyResponse = ManageKeys key::rotate_root;
+    finish_root_key(FinishRootKeyRequest) -> FinishRootKeyResponse = ManageKeys key::finish_root;
 }
 
 #[cfg(test)]

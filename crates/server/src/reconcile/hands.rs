@@ -6,7 +6,8 @@ use futures::future::BoxFuture;
 use model::{
     State, Work,
     attempt::{Failure, FailureClass, StepOutcome},
-    command::{Command, InstallDataKey, IssueToken},
+    command::{Command, IssueToken},
+    sealed::{Place, Sealed},
     time::Span,
     token::Role,
 };
@@ -18,6 +19,9 @@ use crate::{
     task::{self, TaskError},
 };
 
+/// Why the first data key is made.
+const FOUNDING: &str = "the cluster is formed";
+
 pub(crate) struct NodeHands {
     pub(crate) keys: Arc<Keyring>,
     pub(crate) bootstrap: Option<BootstrapToken>,
@@ -27,13 +31,21 @@ impl Hands for NodeHands {
     fn founding(&self, state: &State) -> Vec<Command> {
         let mut commands = Vec::new();
         if state.data_key().is_none() {
-            let (id, wrapped) = self.keys.new_data_key();
-            commands.push(InstallDataKey { id, wrapped }.into());
+            match self.keys.new_data_key(state, FOUNDING.to_owned()) {
+                Ok(added) => commands.push(added.into()),
+                Err(error) => tracing::error!(%error, "the cluster cannot be given its data key"),
+            }
         }
         if state.tokens().is_empty() {
             commands.extend(self.bootstrap.as_ref().map(first_token));
         }
         commands
+    }
+
+    fn reseal(&self, state: &State, place: &Place, sealed: &Sealed) -> Option<Sealed> {
+        let resealed = self.keys.reseal(state, place, sealed);
+        // It stays under its old key, which then stays as well.
+        resealed.inspect_err(|error| tracing::error!(%place, %error, "not sealed anew")).ok()
     }
 
     fn perform<'a>(
@@ -60,7 +72,8 @@ fn first_token(token: &BootstrapToken) -> Command {
 }
 
 fn unbuilt(error: &TaskError) -> StepOutcome {
-    let failure = Failure { class: FailureClass::Permanent, message: chain(error) };
+    let class = if error.is_of_this_node() { FailureClass::Retryable } else { FailureClass::Permanent };
+    let failure = Failure { class, message: chain(error) };
     StepOutcome::Failed { failure, retry_after: Span::seconds(1) }
 }
 

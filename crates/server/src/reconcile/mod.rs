@@ -2,6 +2,7 @@
 //! timer, carries no data in the wake-up, and looks at the state anew.
 
 mod hands;
+pub mod keys;
 pub mod leader;
 pub mod worker;
 
@@ -9,7 +10,13 @@ use std::{sync::Arc, time::Duration};
 
 use cluster::Progress;
 use futures::future::BoxFuture;
-use model::{State, Work, attempt::StepOutcome, command::Command, name::NodeId};
+use model::{
+    State, Work,
+    attempt::StepOutcome,
+    command::Command,
+    name::NodeId,
+    sealed::{Place, Sealed},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +28,11 @@ use crate::{clock::Runtime, consensus::Consensus};
 pub trait Hands: Send + Sync + 'static {
     /// What a new cluster must be given before anything else, as far as `state` lacks it.
     fn founding(&self, state: &State) -> Vec<Command>;
+
+    /// What rests at `place`, sealed anew under the active data key; `None` when it cannot be.
+    fn reseal(&self, _state: &State, _place: &Place, _sealed: &Sealed) -> Option<Sealed> {
+        None
+    }
 
     /// Performs an owed step within `within`, and says what came of it. `fence` is the number that its committed intent
     /// was given; `state` includes that intent.

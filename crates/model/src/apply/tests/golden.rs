@@ -8,7 +8,11 @@ use super::machine::{
     START, adopt, alternating, begin, consumer, credential, failed, identity, prepared_for, probed, revoke,
     schedule, sealed, still_live, target, unknown,
 };
-use super::{Machine, name};
+use super::{
+    Machine,
+    keys::{NEW, OLD, added, announced, under},
+    name,
+};
 use crate::{
     attempt::{FailureClass, Job, Liveness, Step, StepOutcome},
     audit::AuditRecord,
@@ -18,12 +22,14 @@ use crate::{
     event::{About, Event, EventKind, ReasonCode, Revocation, Subject},
     grant::{Grant, GrantEnd, GrantStage},
     identity::Identity,
+    key::{DataKey, DataKeyState, RootKey, RootKeyState},
     name::{GrantId, NodeId, RevocationId, RotationId},
     node::Node,
     outcome::Applied,
     refusal::{Code, Refusal},
     rotation::{Cause, Order, Rotation, Stage},
     schedule::{Misfire, OverlapEnd, Schedule},
+    sealed::Place,
     state::Meta,
     store::Store,
     table::Row,
@@ -51,8 +57,10 @@ fn tables_keep_their_numbers() {
         Token::TAG,
         Node::TAG,
         AuditRecord::TAG,
+        DataKey::TAG,
+        RootKey::TAG,
     ];
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 27, 28]);
 }
 
 /// Asserts that postcard writes the values as 0, 1, 2 … in this order.
@@ -105,6 +113,9 @@ fn plain_enums_keep_their_numbers() {
     assert_numbered(&[Alphabet::Alphanumeric, Alphabet::UrlSafe, Alphabet::Symbols]);
     assert_numbered(&[Role::Admin, Role::Operator, Role::Approver, Role::Auditor, Role::Consumer]);
     assert_numbered(&ReasonCode::ALL);
+    assert_numbered(&[DataKeyState::Active, DataKeyState::Retiring, DataKeyState::Destroyed]);
+    use RootKeyState as K;
+    assert_numbered(&[K::Held, K::Active, K::Leaving, K::Retired]);
     use ReasonCode as R;
     let first = [R::Unspecified, R::KeyCompromise, R::AffiliationChanged, R::Superseded];
     let last = [R::CessationOfOperation, R::Hold, R::PrivilegeWithdrawn, R::BreakGlassEnded];
@@ -139,6 +150,12 @@ fn enums_with_content_keep_their_numbers() {
         Subject::Identity(name("i")),
         Subject::Grant(GrantId(1)),
     ]);
+    assert_numbered(&[
+        Place::Target(name("t")),
+        Place::Store(name("s")),
+        Place::Version(name("c"), 1),
+        Place::Grant(GrantId(1)),
+    ]);
     assert_numbered(&[About::Version { credential: name("c"), version: 1 }, About::Grant(GrantId(1))]);
     assert_numbered(&[
         GrantEnd::Expired,
@@ -171,7 +188,7 @@ fn refusal_codes_keep_their_numbers_between_nodes() {
 
 /// One of each command.
 fn commands() -> Vec<Command> {
-    [declarations(), deeds()].concat()
+    [declarations(), deeds(), key_commands()].concat()
 }
 
 fn declarations() -> Vec<Command> {
@@ -257,6 +274,19 @@ fn deeds() -> Vec<Command> {
     ]
 }
 
+fn key_commands() -> Vec<Command> {
+    let value = Resealed { place: Place::Version(name("orders-db"), 2), was: [9; 32], sealed: under(2, 5) };
+    let (nodes, reason) = ([NodeId(1), NodeId(2)].into(), "why".to_owned());
+    vec![
+        added(1).into(),
+        Reseal { from: 1, values: vec![value] }.into(),
+        DestroyDataKey { id: 1 }.into(),
+        RewrapDataKeys { from: OLD, to: NEW, keys: vec![(2, vec![1, 2])], nodes, reason }.into(),
+        announced(2, &[OLD, NEW]).into(),
+        FinishRootKey { id: OLD, nodes: [NodeId(1)].into(), reason: "why".into() }.into(),
+    ]
+}
+
 fn token() -> IssueToken {
     IssueToken {
         name: name("root"),
@@ -308,6 +338,8 @@ fn rows_keep_their_fields_and_their_order() {
     machine.ok(RequestGrant { target: name("db"), role, duration: Span::minutes(45), ticket, reason });
     machine.ok_by("bob", ApproveGrant { id: GrantId(1) });
     machine.begin(Job::Grant(GrantId(1)), Step::Prepare);
+    machine.ok(added(2));
+    machine.ok(announced(2, &[OLD, NEW]));
     let mut text = String::new();
     let mut kinds = BTreeSet::new();
     for record in machine.state.records() {
@@ -315,7 +347,7 @@ fn rows_keep_their_fields_and_their_order() {
         let value = record.value.as_deref().unwrap_or_default();
         writeln!(text, "{} {}\n  {}", record.table, hex(&record.key), hex(value)).unwrap();
     }
-    assert_eq!(kinds.len(), 15, "a row of each table");
+    assert_eq!(kinds.len(), 17, "a row of each table");
     writeln!(text, "digest {}", machine.state.digest()).unwrap();
     insta::assert_snapshot!("rows", text);
 }

@@ -7,6 +7,7 @@ mod declare;
 mod feed;
 mod fuzz;
 mod golden;
+mod keys;
 mod lost;
 mod machine;
 mod properties;

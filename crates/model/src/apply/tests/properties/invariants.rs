@@ -6,6 +6,7 @@ use crate::{
     command::{Command, Stamped},
     credential::{Credential, Version, VersionState},
     grant::{Grant, GrantStage},
+    key::{DataKeyState, RootKeyState},
     outcome::Outcome,
     rotation::{Order, Rotation, Stage},
 };
@@ -17,6 +18,7 @@ pub(super) fn check(before: &State, after: &State, stamped: &Stamped, outcome: &
     check_versions(before, after, &stamped.command);
     check_rotations(before, after);
     check_grants(before, after);
+    check_keys(before, after, &stamped.command);
     for credential in after.credentials().values() {
         check_credential(after, credential);
     }
@@ -47,6 +49,35 @@ fn check_refusal(before: &State, after: &State, stamped: &Stamped, outcome: &Out
     assert_eq!(record.refused.as_deref(), Some(refusal.code.as_str()));
     assert_eq!((&record.actor, record.action.as_str()), (&stamped.actor, stamped.command.action()));
     assert!(!refusal.message.is_empty());
+}
+
+/// Everything sealed stays sealed under a key that is still there, and sealing anew changes nothing else.
+fn check_keys(before: &State, after: &State, command: &Command) {
+    let keys = after.data_keys();
+    let living: Vec<u32> = keys.iter().filter(|key| !key.wrapped.is_empty()).map(|key| key.id).collect();
+    for (place, sealed) in after.sealed_after(None) {
+        let key = sealed.key().expect("the moves seal under numbered keys");
+        assert!(living.contains(&key), "{place} is sealed under {key}, and there are {keys:?}");
+    }
+    let counted: u64 = living.iter().map(|key| after.sealed_under(*key)).sum();
+    assert_eq!(counted, after.sealed_after(None).count() as u64, "every value is counted once");
+    let in_state = |state| keys.iter().filter(|key| key.state == state).count();
+    assert_eq!(in_state(DataKeyState::Active), 1, "{keys:?}");
+    assert!(in_state(DataKeyState::Retiring) <= 1, "{keys:?}");
+    for old in before.data_keys() {
+        let new = keys.iter().find(|key| key.id == old.id).expect("numbers of keys are never forgotten");
+        assert!(old.state <= new.state, "{old:?} became {new:?}");
+    }
+    for (id, old) in before.root_keys().iter() {
+        let new = after.root_keys().get(id).map_or(RootKeyState::Held, |row| row.state);
+        assert!(old.state <= new, "root key {id} went from {:?} to {new:?}", old.state);
+    }
+    if let Command::Reseal(_) = command {
+        let contents = |state: &State| -> Vec<_> {
+            state.sealed_after(None).map(|(place, sealed)| (place, sealed.as_bytes()[5..].to_vec())).collect()
+        };
+        assert_eq!(contents(before), contents(after), "sealing anew changed what is sealed");
+    }
 }
 
 fn check_feed(before: &State, after: &State) {

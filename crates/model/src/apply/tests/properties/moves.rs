@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::super::keys::{NEW, OLD, added, announced, resealed, rewrapped, under};
 use super::super::machine::{
     adopt, alternating, begin, consumer, credential, failed, identity, overlapping, prepared_for, probed,
     revoke, schedule, sealed, single, still_live, target, unknown,
@@ -16,8 +17,10 @@ use crate::{
     consumer::Subscription,
     credential::Placement,
     event::{ReasonCode, Subject},
+    key::RootKeyId,
     name::{GrantId, NodeId, RevocationId, RotationId},
     schedule::{Misfire, OverlapEnd},
+    sealed::Sealed,
     time::{Span, Time},
     token::Role,
 };
@@ -72,6 +75,8 @@ impl Move {
     pub(super) fn command(&self, state: &State, now: &mut Time) -> Stamped {
         let actor = pick(&PEOPLE, self.c).to_owned();
         let command = match self.kind {
+            // Every value is sealed under a key there was, mostly the active one.
+            3 | 7 | 11 | 19 => self.keys(state),
             0..42 => self.work(state, now),
             42..50 => self.clock(state, now),
             50..58 => self.declare(),
@@ -81,6 +86,13 @@ impl Move {
             85..96 => self.break_glass(state),
             _ => self.access(),
         };
+        let keys = state.data_keys();
+        let key = if self.b.is_multiple_of(8) {
+            pick(&keys, self.c).id
+        } else {
+            state.data_key().map_or(0, |key| key.id)
+        };
+        let command = if matches!(command, Command::Reseal(_)) { command } else { keyed(command, key) };
         Stamped { at: *now, actor, command }
     }
 
@@ -273,6 +285,40 @@ impl Move {
         }
     }
 
+    /// Replaces keys, now and then in a way that must be refused.
+    fn keys(&self, state: &State) -> Command {
+        let keys = state.data_keys();
+        let last = keys.last().map_or(1, |key| key.id);
+        let retiring = state.retiring_data_key().map_or(last, |key| key.id);
+        let root = state.active_root_key().map_or(OLD, |key| key.id);
+        match self.a % 8 {
+            0 => AddDataKey { root, ..added(last + u32::from(!self.b.is_multiple_of(8))) }.into(),
+            1..=3 => {
+                let to = state.data_key().map_or(last, |key| key.id);
+                let mut reseal = resealed(state, retiring, to);
+                reseal.values.truncate(usize::from(self.b % 16));
+                if let Some(value) = reseal.values.first_mut().filter(|_| self.c.is_multiple_of(8)) {
+                    value.was[0] ^= 1;
+                }
+                reseal.into()
+            }
+            4 | 5 => DestroyDataKey { id: if self.b.is_multiple_of(4) { last } else { retiring } }.into(),
+            6 => {
+                let (from, to) = (root, RootKeyId([self.b % 3 + 1; 8]));
+                RewrapDataKeys { from, to, ..rewrapped(state, &[1]) }.into()
+            }
+            _ => {
+                let id = state.leaving_root_key().map_or(OLD, |key| key.id);
+                FinishRootKey {
+                    id,
+                    nodes: [NodeId(1 + u64::from(self.b.is_multiple_of(8)))].into(),
+                    reason: "done".into(),
+                }
+                .into()
+            }
+        }
+    }
+
     fn access(&self) -> Command {
         let token = || chosen(&["root", "t1", "t2"], self.b);
         match self.a % 8 {
@@ -293,6 +339,10 @@ impl Move {
             }
             .into(),
             3 => ReportReachable { nodes: (0..u64::from(self.b % 4)).map(NodeId).collect() }.into(),
+            4 if self.c.is_multiple_of(2) => {
+                let held = [OLD, NEW, RootKeyId([3; 8])];
+                announced(u64::from(self.b % 3), &held[usize::from(self.c / 2 % 3)..]).into()
+            }
             4 => InstallDataKey { id: 1, wrapped: vec![1; usize::from(self.c % 3)] }.into(),
             5 => {
                 let (action, object) = ("/x".to_owned(), "y".to_owned());
@@ -315,6 +365,23 @@ fn roles(number: u8) -> Vec<String> {
 fn grant(state: &State, number: u8) -> GrantId {
     let newest = state.grants().iter().next_back().map_or(0, |(id, _)| id.0);
     GrantId(newest.saturating_sub(u64::from(number % 3)))
+}
+
+/// The command with everything in it sealed under `key`; what it is that is sealed stays the same.
+pub(super) fn keyed(command: Command, key: u32) -> Command {
+    let anew = |sealed: &Sealed| under(key, sealed.as_bytes().last().copied().unwrap_or_default());
+    match command {
+        Command::PutTarget(put) => PutTarget { admin: put.admin.as_ref().map(anew), ..put }.into(),
+        Command::PutStore(put) => PutStore { access: put.access.as_ref().map(anew), ..put }.into(),
+        Command::PutCredential(mut put) => {
+            put.adopt = put.adopt.map(|adopt| Adopt { sealed: anew(&adopt.sealed), ..adopt });
+            put.into()
+        }
+        Command::Finish(Finish { job, fence, outcome: StepOutcome::Prepared { username, sealed } }) => {
+            Finish { job, fence, outcome: StepOutcome::Prepared { username, sealed: anew(&sealed) } }.into()
+        }
+        other => other,
+    }
 }
 
 /// The user that the next candidate of `job` must have.

@@ -1,0 +1,106 @@
+//! Keeps the keyring of a running node in step: reads key files again when they change, tells the cluster which root keys
+//! this node holds, and ends the node when it could not open what the cluster seals.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{
+    State,
+    command::AnnounceKeys,
+    key::{DataKey, RootKeyId},
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{KeyError, files::KeyFiles};
+use crate::node::Shared;
+
+/// How often the files are looked at, and how long until something that went wrong is tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until `shutdown`, or until `unfit` was told why this node must end.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut files: KeyFiles,
+    unfit: watch::Sender<Option<String>>,
+    shutdown: CancellationToken,
+) {
+    let mut changes = shared.cluster.watch();
+    let mut checked: Vec<DataKey> = Vec::new();
+    let mut known_by: Vec<RootKeyId> = Vec::new();
+    let mut next_look = Instant::now();
+    let mut announcing = false;
+    loop {
+        changes.borrow_and_update();
+        let state = shared.cluster.local();
+        if next_look <= Instant::now() {
+            next_look = Instant::now() + LOOK_EVERY;
+            if files.have_changed() {
+                reload(&shared, &mut files, &state);
+            }
+            announcing = true;
+        }
+        let rows = state.data_keys();
+        if rows != checked {
+            if let Err(error) = shared.keys.check(&state) {
+                // Told before anything else: whoever waits for it ends the node.
+                unfit.send_replace(Some(told(&error)));
+                return;
+            }
+            shared.keys.forget(&state);
+            checked = rows;
+        }
+        let ids = shared.keys.root_keys(&state).iter().map(|root| root.id()).collect();
+        if known_by != ids {
+            tracing::info!(root_keys = ?ids, "peers are known by these root keys, the first one first");
+            known_by = ids;
+        }
+        if std::mem::take(&mut announcing) {
+            announce(&shared, &state).await;
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep_until(next_look) => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// What is wrong and what to do, in one line for the log and the last words of a node.
+pub(crate) fn told(error: &KeyError) -> String {
+    format!("{error}; {}", error.remedy())
+}
+
+/// Takes other keys from the files; as long as those are no use, the ones of before are kept.
+fn reload(shared: &Shared, files: &mut KeyFiles, state: &State) {
+    let roots = match files.read() {
+        Ok(roots) => roots,
+        Err(error) => {
+            tracing::error!(%error, "the root key files have changed and cannot be used: the keys of before are kept");
+            return;
+        }
+    };
+    match shared.keys.replace(roots, state) {
+        Ok(()) => {
+            tracing::info!(root_keys = ?shared.keys.held(), "the root key files have changed and were read")
+        }
+        Err(error) => {
+            tracing::error!(%error, "the root key files hold other keys: the keys of before are kept");
+        }
+    }
+}
+
+/// Tells the cluster which root keys this node holds, when it has it otherwise.
+async fn announce(shared: &Shared, state: &State) {
+    let (node, held) = (shared.node, shared.keys.held());
+    let told = state.root_keys().values().filter(|row| row.holders.contains(&node)).map(|row| row.id);
+    let nobody_to_tell = shared.cluster.status().leader.is_none() || state.data_key().is_none();
+    if nobody_to_tell || told.collect::<std::collections::BTreeSet<_>>() == held {
+        return;
+    }
+    match shared.cluster.propose(shared.actor(), AnnounceKeys { node, held }.into()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(refusal)) => tracing::warn!(%refusal, "the cluster does not take this node's root keys"),
+        Err(error) => tracing::debug!(%error, "root keys not announced yet"),
+    }
+}
