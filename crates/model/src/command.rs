@@ -188,6 +188,12 @@ commands! {
     91 "secret.read" RecordRead;
     /// Records that an operator changes what the nodes do, before they are asked to.
     92 "cluster.change" ChangeCluster;
+    /// Marks a state that was put back from a backup. It is not proposed, but applied by who puts it back.
+    130 "cluster.restored" Restored;
+    /// Lets everything fire again after a restore.
+    131 "cluster.restore.confirm" ConfirmRestore;
+    /// Records that a backup is taken, before it is.
+    132 "cluster.snapshot.save" RecordBackup;
 }
 
 #[cfg(test)]

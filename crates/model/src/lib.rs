@@ -15,6 +15,7 @@ pub mod event;
 pub mod fuzz;
 pub mod grant;
 pub mod identity;
+pub mod ledger;
 pub mod name;
 pub mod node;
 pub mod outcome;
@@ -37,6 +38,7 @@ mod state;
 mod view;
 mod work;
 
+pub use apply::{Restore, Summary};
 pub use index::Reviewed;
 pub use state::{DataKey, Meta, State};
 pub use work::Work;

@@ -176,6 +176,11 @@ codes! {
     NoSecret = "no_secret", "wait for a rotation to publish a version, or start one with `revolve schedule trigger`";
     /// The nodes cannot do what was asked of them.
     ClusterCannot = "cluster_cannot", "see `revolve cluster status`, and ask again when it is as it should be";
+    /// The state was put back from a backup, and nothing fires yet.
+    Observing = "observing",
+        "look at what was put back, then let it fire with `revolve cluster snapshot confirm --reason …`";
+    /// Nothing waits to be confirmed.
+    NotObserving = "not_observing", "nothing needs to be done";
 }
 
 #[cfg(test)]

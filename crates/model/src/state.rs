@@ -13,6 +13,7 @@ use crate::{
     grant::Grant,
     identity::Identity,
     index::Index,
+    ledger::{LedgerEntry, LedgerHead, Lost, Restoration},
     name::ScheduleName,
     node::Node,
     outcome::Outcome,
@@ -95,6 +96,11 @@ pub struct State {
     pub(crate) tokens: Table<Token>,
     pub(crate) nodes: Table<Node>,
     pub(crate) audit: Table<AuditRecord>,
+    pub(crate) ledger: Table<LedgerHead>,
+    pub(crate) restoration: Table<Restoration>,
+    pub(crate) lost: Table<Lost>,
+    /// Entries of the ledger that were not handed out yet.
+    pub(crate) stated: Vec<LedgerEntry>,
     /// Derived: the row of `meta`, written back once per command.
     pub(crate) facts: Meta,
     /// Derived: every timer by its instant.
@@ -115,7 +121,7 @@ macro_rules! each_table {
     };
     (@all $access:tt $state:ident, $table:ident, $do:expr) => {
         each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
-            rotations events revocations consumers grants tokens nodes audit)
+            rotations events revocations consumers grants tokens nodes audit ledger restoration lost)
     };
     (@each $access:tt $state:ident, $table:ident, $do:expr, $($name:ident)*) => {
         $(each_table!(@one $access $state, $table, $do, $name);)*
@@ -157,6 +163,9 @@ impl State {
             .chain(self.tokens.records())
             .chain(self.nodes.records())
             .chain(self.audit.records())
+            .chain(self.ledger.records())
+            .chain(self.restoration.records())
+            .chain(self.lost.records())
     }
 
     /// Builds a state from records.
@@ -180,10 +189,11 @@ impl State {
         digest
     }
 
-    /// The digest of what commands are about: everything but the audit log and the counters.
+    /// The digest of what commands are about: everything but the audit log, the ledger's head and the counters.
     pub(crate) fn content_digest(&self) -> [u8; 32] {
         let mut digest = Digest::default();
-        each_table!(read self, table => if !table.has_tag(Meta::TAG) && !table.has_tag(AuditRecord::TAG) {
+        let beside = [Meta::TAG, AuditRecord::TAG, LedgerHead::TAG];
+        each_table!(read self, table => if !beside.iter().any(|tag| table.has_tag(*tag)) {
             digest.add(table.digest());
         });
         digest.to_bytes()

@@ -22,4 +22,5 @@ pub struct Store {
 impl Row for Store {
     type Key = StoreName;
     const TAG: u8 = 3;
+    const STATED: bool = true;
 }

@@ -11,6 +11,7 @@ use crate::{
     event::{About, Event, ReasonCode, Revocation, Subject},
     grant::Grant,
     identity::Identity,
+    ledger::{Lost, Restoration},
     name::{CredentialName, TargetName},
     node::Node,
     rotation::Rotation,
@@ -63,6 +64,10 @@ tables! {
     nodes: Node;
     /// Audit records by sequence.
     audit: AuditRecord;
+    /// That the state was put back from a backup, under 0.
+    restoration: Restoration;
+    /// Credentials whose current secret was lost by that.
+    lost: Lost;
 }
 
 impl State {

@@ -16,6 +16,7 @@ use super::Position;
 use crate::{
     disk::is_full,
     fatal::{self, Fatal},
+    ledger::Ledger,
     space::Space,
     store::Store,
 };
@@ -43,6 +44,7 @@ enum Job {
 pub(crate) struct Persister {
     jobs: mpsc::Sender<Job>,
     space: Arc<Space>,
+    ledger: Arc<Ledger>,
 }
 
 impl Persister {
@@ -51,6 +53,7 @@ impl Persister {
     pub(crate) fn start(
         store: Store,
         held: (Arc<State>, Position),
+        ledger: Arc<Ledger>,
         space: Arc<Space>,
         fatal: Arc<Fatal>,
     ) -> io::Result<(Self, thread::JoinHandle<()>)> {
@@ -60,6 +63,7 @@ impl Persister {
             folder: folder.clone(),
             store: Some(store),
             held,
+            ledger: Arc::clone(&ledger),
             space: Arc::clone(&space),
             fatal: Arc::clone(&fatal),
             receiver,
@@ -70,7 +74,12 @@ impl Persister {
             }
         };
         let thread = thread::Builder::new().name("state-writer".into()).spawn(work)?;
-        Ok((Self { jobs, space }, thread))
+        Ok((Self { jobs, space, ledger }, thread))
+    }
+
+    /// The ledger, which is written before the state.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Hands over what was touched, and the state that it has led to.
@@ -117,6 +126,8 @@ struct Writer {
     store: Option<Store>,
     /// What the store holds, or is to hold.
     held: (Arc<State>, Position),
+    /// What the state has applied must be in here first, whatever of the state survives.
+    ledger: Arc<Ledger>,
     space: Arc<Space>,
     fatal: Arc<Fatal>,
     receiver: mpsc::Receiver<Job>,
@@ -132,7 +143,9 @@ impl Writer {
                     next = gather(&mut self.receiver, &mut records, &mut position, &mut state);
                     self.held = (state, position.clone());
                     let due = checkpointed.elapsed() >= CHECKPOINT_EVERY;
+                    let ledger = Arc::clone(&self.ledger);
                     self.attempt(|store| {
+                        ledger.flush()?;
                         store.write(records, &position)?;
                         if due { store.checkpoint() } else { Ok(()) }
                     })?;
@@ -141,19 +154,24 @@ impl Writer {
                     }
                 }
                 Job::Checkpoint(done) => {
-                    self.attempt(|store| store.checkpoint())?;
+                    let ledger = Arc::clone(&self.ledger);
+                    self.attempt(|store| ledger.flush().and_then(|()| store.checkpoint()))?;
                     checkpointed = Instant::now();
                     self.answer(done);
                 }
                 Job::Replace(state, position, done) => {
                     self.held = (Arc::clone(&state), position.clone());
-                    let space = Arc::clone(&self.space);
-                    self.attempt(|store| store.replace(&state, &position, || space.claim()))?;
+                    let (space, ledger) = (Arc::clone(&self.space), Arc::clone(&self.ledger));
+                    self.attempt(|store| {
+                        ledger.flush()?;
+                        store.replace(&state, &position, || space.claim())
+                    })?;
                     self.answer(done);
                 }
             }
         }
-        self.attempt(|store| store.checkpoint())?;
+        let ledger = Arc::clone(&self.ledger);
+        self.attempt(|store| ledger.flush().and_then(|()| store.checkpoint()))?;
         self.store.map_or(Ok(()), close)
     }
 
@@ -200,7 +218,10 @@ impl Writer {
             }
             let (state, position) = &self.held;
             let permit = || self.space.claim();
-            result = caught(|| Store::begin_anew(&self.folder, state, position, permit));
+            result = caught(|| {
+                self.ledger.flush()?;
+                Store::begin_anew(&self.folder, state, position, permit)
+            });
         }
     }
 }

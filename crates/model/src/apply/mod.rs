@@ -6,6 +6,7 @@ mod check;
 mod declare;
 mod feed;
 mod grant;
+mod restore;
 mod revoke;
 mod rotate;
 mod schedule;
@@ -24,12 +25,15 @@ use crate::{
     state::Timer,
 };
 
+pub use restore::{Restore, Summary};
+
 /// Who acts when nobody asked.
 const SYSTEM: &str = "system";
 
 pub(crate) fn apply(state: &mut State, stamped: &Stamped) -> Outcome {
     state.facts.now = state.facts.now.max(stamped.at);
     let outcome = state.run(stamped);
+    state.state_in_ledger(stamped, &describe(&stamped.command).1);
     state.write_facts();
     outcome
 }
@@ -91,6 +95,9 @@ impl State {
             Command::InstallDataKey(body) => self.install_data_key(body),
             Command::RecordRead(body) => self.record_read(body),
             Command::ChangeCluster(body) => self.change_cluster(body),
+            Command::Restored(body) => self.mark_restored(actor, body),
+            Command::ConfirmRestore(body) => self.confirm_restore(actor, body),
+            Command::RecordBackup(body) => self.record_backup(body),
             Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
                 unreachable!("these write their own audit records, see `apply`")
             }
@@ -241,7 +248,19 @@ fn describe(command: &Command) -> (String, String) {
         Command::ChangeCluster(c) => {
             (object("node", &c.node), format!("{}: {}", c.change.as_str(), c.reason))
         }
+        Command::Restored(c) => ("cluster".to_owned(), restored_text(c)),
+        Command::ConfirmRestore(c) => ("cluster".to_owned(), c.reason.clone()),
+        Command::RecordBackup(c) => ("cluster".to_owned(), c.reason.clone()),
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
+    }
+}
+
+fn restored_text(command: &crate::command::Restored) -> String {
+    let (backup, ledger) = (command.backup.sequence, command.ledger.sequence);
+    let applied = format!("backup of {} at ledger entry {backup}, carried on to {ledger}", command.backup_at);
+    match &command.accepted_loss {
+        Some(reason) => format!("{applied}; what was stated since may be lost, which is accepted: {reason}"),
+        None => applied,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     event::{About, Event, EventKind, ReasonCode, Revocation, Subject},
     grant::{Grant, GrantEnd, GrantStage},
     identity::Identity,
+    ledger::{LedgerHead, Lost, Restoration},
     name::{GrantId, NodeId, RevocationId, RotationId},
     node::Node,
     outcome::Applied,
@@ -51,8 +52,11 @@ fn tables_keep_their_numbers() {
         Token::TAG,
         Node::TAG,
         AuditRecord::TAG,
+        LedgerHead::TAG,
+        Restoration::TAG,
+        Lost::TAG,
     ];
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 24, 25, 26]);
 }
 
 /// Asserts that postcard writes the values as 0, 1, 2 … in this order.
@@ -254,6 +258,15 @@ fn deeds() -> Vec<Command> {
         RecordRefusals { refusals: vec![refusal] }.into(),
         RecordRead { credential: name("orders-db"), version: 2 }.into(),
         ChangeCluster { node: NodeId(2), change: ClusterChange::Rejoin, reason: reason() }.into(),
+        Restored {
+            backup_at: Time(2),
+            backup: LedgerHead { sequence: 1, hash: [1; 32] },
+            ledger: LedgerHead { sequence: 2, hash: [2; 32] },
+            accepted_loss: Some(reason()),
+        }
+        .into(),
+        ConfirmRestore { reason: reason() }.into(),
+        RecordBackup { reason: reason() }.into(),
     ]
 }
 
@@ -308,6 +321,12 @@ fn rows_keep_their_fields_and_their_order() {
     machine.ok(RequestGrant { target: name("db"), role, duration: Span::minutes(45), ticket, reason });
     machine.ok_by("bob", ApproveGrant { id: GrantId(1) });
     machine.begin(Job::Grant(GrantId(1)), Step::Prepare);
+    let lost = Lost { credential: name("orders-db"), version: 2, since: Time(3) };
+    machine.state.lost.put(lost.credential.clone(), lost);
+    let accepted_loss = Some("why".to_owned());
+    let (backup, ledger) = (LedgerHead::default(), LedgerHead { sequence: 2, hash: [2; 32] });
+    machine.ok(Restored { backup_at: Time(2), backup, ledger, accepted_loss });
+    machine.ok(ConfirmRestore { reason: "seen".into() });
     let mut text = String::new();
     let mut kinds = BTreeSet::new();
     for record in machine.state.records() {
@@ -315,7 +334,7 @@ fn rows_keep_their_fields_and_their_order() {
         let value = record.value.as_deref().unwrap_or_default();
         writeln!(text, "{} {}\n  {}", record.table, hex(&record.key), hex(value)).unwrap();
     }
-    assert_eq!(kinds.len(), 15, "a row of each table");
+    assert_eq!(kinds.len(), 18, "a row of each table");
     writeln!(text, "digest {}", machine.state.digest()).unwrap();
     insta::assert_snapshot!("rows", text);
 }
