@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use model::{State, command::Command, name::NodeId, outcome::Outcome, time::Time};
+use model::{State, command::Command, ledger::LedgerEntry, name::NodeId, outcome::Outcome, time::Time};
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +21,9 @@ use crate::{
     error::{ProposeError, ReadError, StartError, SteerError},
     fatal::{self, Fatal},
     handover::Handover,
+    ledger::Ledger,
     log::{DiskLog, EntryDigests},
-    machine::{Machine, Persister, Position, SnapshotFolder, View},
+    machine::{Machine, Persister, Position, SnapshotFolder, View, blocking},
     parts::Parts,
     peer::{Keys, Network, Peers, serve},
     promise::{Promises, Stand},
@@ -53,6 +54,7 @@ struct Inner {
     gate: Arc<Gate>,
     raft: Raft,
     view: Arc<View>,
+    ledger: Arc<Ledger>,
     snapshots: Arc<SnapshotFolder>,
     clock: Arc<Clock>,
     space: Arc<Space>,
@@ -104,8 +106,11 @@ impl Cluster {
 
         let fatal = Arc::new(Fatal::new());
         let held = (Arc::new(state.clone()), position.clone());
-        let (persister, writer) = Persister::start(store, held, Arc::clone(&space), Arc::clone(&fatal))
-            .map_err(in_folder(&settings.data))?;
+        let ledger = Ledger::open(layout.ledger(), &layout.damaged().join("ledger"), state.ledger_head());
+        let ledger = Arc::new(ledger.map_err(in_folder(&layout.ledger()))?);
+        let (persister, writer) =
+            Persister::start(store, held, Arc::clone(&ledger), Arc::clone(&space), Arc::clone(&fatal))
+                .map_err(in_folder(&settings.data))?;
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         let network =
             Network::new(settings.node, peers.clone(), Arc::clone(&promises), settings.timing.election_max);
@@ -123,6 +128,7 @@ impl Cluster {
             gate,
             promises,
             view,
+            ledger,
             space,
             clock: Arc::new(Clock::of_machine()),
             fatal,
@@ -137,7 +143,7 @@ impl Cluster {
         let reader = Reader::start(parts.confirmer());
         let (steering, handover) = (parts.steering(), parts.handover());
         parts.start_tasks(stand, collector);
-        let Parts { settings, gate, view, clock, space, fatal, shutdown, layout, .. } = parts;
+        let Parts { settings, gate, view, ledger, clock, space, fatal, shutdown, layout, .. } = parts;
         let observing =
             observe(raft.clone(), layout, Arc::clone(&view), Arc::clone(&fatal), shutdown.clone());
         tokio::spawn(observing);
@@ -149,6 +155,7 @@ impl Cluster {
             gate,
             raft,
             view,
+            ledger,
             snapshots,
             clock,
             space,
@@ -232,6 +239,15 @@ impl Cluster {
             clock_off: self.0.clock.off(),
             fatal: self.0.fatal.reason(),
         }
+    }
+
+    /// Entries of the ledger above `after`, in order, about so many bytes of them; there are gaps where no node has more.
+    ///
+    /// # Errors
+    /// They cannot be read, or are damaged.
+    pub async fn ledger(&self, after: u64, bytes: usize) -> io::Result<Vec<LedgerEntry>> {
+        let ledger = Arc::clone(&self.0.ledger);
+        blocking(move || ledger.read(after, bytes)).await
     }
 
     /// Term and SHA-256 of each entry that the log of this node holds, by index: what two nodes hold of what is committed

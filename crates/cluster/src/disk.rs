@@ -39,6 +39,11 @@ impl Layout {
         self.0.join("snapshots")
     }
 
+    /// The ledger.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.0.join("ledger")
+    }
+
     /// Where damaged files are kept for whoever wants to look at them; the last of each kind.
     pub(crate) fn damaged(&self) -> PathBuf {
         self.0.join("damaged")

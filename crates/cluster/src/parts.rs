@@ -12,6 +12,7 @@ use crate::{
     fatal::Fatal,
     form::form,
     handover::Handover,
+    ledger::{CatchingUp, Ledger},
     log::DiskLog,
     machine::{SnapshotFolder, View},
     membership::Membership,
@@ -36,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) gate: Arc<Gate>,
     pub(crate) promises: Arc<Promises>,
     pub(crate) view: Arc<View>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) space: Arc<Space>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) fatal: Arc<Fatal>,
@@ -59,6 +61,7 @@ impl Parts {
             steering: self.steering(),
             log: self.log.clone(),
             view: Arc::clone(&self.view),
+            ledger: Arc::clone(&self.ledger),
             space: Arc::clone(&self.space),
             clock: Arc::clone(&self.clock),
             fatal: Arc::clone(&self.fatal),
@@ -75,6 +78,7 @@ impl Parts {
         tokio::spawn(self.asking(stand).run());
         tokio::spawn(self.comparing().run());
         tokio::spawn(self.handover().run());
+        tokio::spawn(self.catching_up().run());
         tokio::spawn(Arc::clone(&self.space).watch(self.shutdown.clone()));
         tokio::spawn(collector.run(self.route()));
         let parts = self.clone();
@@ -82,6 +86,16 @@ impl Parts {
             let Self { settings, gate, raft, peers, clock, fatal, shutdown, .. } = parts;
             form(settings, gate.storage(), raft, peers, &clock, &fatal, shutdown).await;
         });
+    }
+
+    fn catching_up(&self) -> CatchingUp {
+        CatchingUp {
+            ledger: Arc::clone(&self.ledger),
+            view: Arc::clone(&self.view),
+            peers: self.peers.clone(),
+            fatal: Arc::clone(&self.fatal),
+            shutdown: self.shutdown.clone(),
+        }
     }
 
     /// What carries out what operators ask.

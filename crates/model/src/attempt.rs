@@ -72,6 +72,12 @@ impl Step {
 }
 
 impl Step {
+    /// Whether it does no more than log in, to see what is honoured.
+    #[must_use]
+    pub const fn only_looks(self) -> bool {
+        matches!(self, Self::Probe | Self::Verify | Self::ProveRefused)
+    }
+
     /// Whether it changes something at a target or in a store.
     #[must_use]
     pub const fn is_lasting(self) -> bool {

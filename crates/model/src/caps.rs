@@ -58,5 +58,7 @@ pub const USERNAME_BYTES: usize = 63;
 pub const ENDED_ROTATIONS: usize = 16;
 /// Grants kept after their end; when another one ends, the oldest is forgotten. The audit log keeps them all.
 pub const ENDED_GRANTS: usize = 1_000;
+/// Longest text of one ledger entry, in bytes; what is longer is cut.
+pub const LEDGER_TEXT_BYTES: usize = 256;
 /// Longest text of one audit record, in bytes; what is longer is cut.
 pub const AUDIT_TEXT_BYTES: usize = 4 * 1_024;

@@ -202,6 +202,12 @@ commands! {
     144 "key.announce" AnnounceKeys;
     /// The root key that was replaced is not accepted any more.
     145 "key.finish" FinishRootKey;
+    /// Marks a state that was put back from a backup. It is not proposed, but applied by who puts it back.
+    130 "cluster.restored" Restored;
+    /// Lets everything fire again after a restore.
+    131 "cluster.restore.confirm" ConfirmRestore;
+    /// Records that a backup is taken, before it is.
+    132 "cluster.snapshot.save" RecordBackup;
 }
 
 #[cfg(test)]

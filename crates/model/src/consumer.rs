@@ -42,6 +42,7 @@ pub struct Consumer {
 impl Row for Consumer {
     type Key = ConsumerName;
     const TAG: u8 = 10;
+    const STATED: bool = true;
 }
 
 impl Consumer {

@@ -35,6 +35,7 @@ pub struct Credential {
 impl Row for Credential {
     type Key = CredentialName;
     const TAG: u8 = 4;
+    const STATED: bool = true;
 }
 
 /// One store that holds a credential, and under which name.
@@ -141,6 +142,7 @@ pub struct Version {
 impl Row for Version {
     type Key = (CredentialName, u32);
     const TAG: u8 = 5;
+    const STATED: bool = true;
 
     fn sealed(&self) -> Option<&Sealed> {
         self.sealed.as_ref()

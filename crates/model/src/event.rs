@@ -34,6 +34,7 @@ pub struct Event {
 impl Row for Event {
     type Key = u64;
     const TAG: u8 = 8;
+    const STATED: bool = true;
 }
 
 /// What an event says.
@@ -177,6 +178,7 @@ pub struct Revocation {
 impl Row for Revocation {
     type Key = RevocationId;
     const TAG: u8 = 9;
+    const STATED: bool = true;
 }
 
 /// What a revocation is of.

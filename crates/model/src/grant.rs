@@ -61,6 +61,7 @@ pub struct Grant {
 impl Row for Grant {
     type Key = GrantId;
     const TAG: u8 = 11;
+    const STATED: bool = true;
 
     fn sealed(&self) -> Option<&Sealed> {
         self.sealed.as_ref()

@@ -24,4 +24,5 @@ pub struct Identity {
 impl Row for Identity {
     type Key = IdentityName;
     const TAG: u8 = 1;
+    const STATED: bool = true;
 }

@@ -16,6 +16,7 @@ pub mod fuzz;
 pub mod grant;
 pub mod identity;
 pub mod key;
+pub mod ledger;
 pub mod name;
 pub mod node;
 pub mod outcome;
@@ -39,6 +40,7 @@ mod state;
 mod view;
 mod work;
 
+pub use apply::{Restore, Summary};
 pub use index::Reviewed;
 pub use load::{Loading, Part};
 pub use state::{FirstDataKey, Meta, State};

@@ -182,6 +182,11 @@ codes! {
     KeyNotHeld = "key_not_held", "give each node the new key as its `next_root_key_file`, and watch `revolve key status`";
     /// The key is not one to use any more.
     StaleKey = "stale_key", "send again: it is sealed under the new key then";
+    /// The state was put back from a backup, and nothing fires yet.
+    Observing = "observing",
+        "look at what was put back, then let it fire with `revolve cluster snapshot confirm --reason …`";
+    /// Nothing waits to be confirmed.
+    NotObserving = "not_observing", "nothing needs to be done";
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub struct Schedule {
 impl Row for Schedule {
     type Key = ScheduleName;
     const TAG: u8 = 6;
+    const STATED: bool = true;
 }
 
 impl Schedule {

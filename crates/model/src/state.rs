@@ -14,6 +14,7 @@ use crate::{
     identity::Identity,
     index::Index,
     key::{DataKey, RootKey},
+    ledger::{LedgerEntry, LedgerHead, Lost, Restoration},
     name::ScheduleName,
     node::Node,
     outcome::Outcome,
@@ -99,6 +100,11 @@ pub struct State {
     pub(crate) audit: Table<AuditRecord>,
     pub(crate) data_keys: Table<DataKey>,
     pub(crate) root_keys: Table<RootKey>,
+    pub(crate) ledger: Table<LedgerHead>,
+    pub(crate) restoration: Table<Restoration>,
+    pub(crate) lost: Table<Lost>,
+    /// Entries of the ledger that were not handed out yet.
+    pub(crate) stated: Vec<LedgerEntry>,
     /// Derived: the row of `meta`, written back once per command.
     pub(crate) facts: Meta,
     /// Derived: every timer by its instant.
@@ -119,7 +125,8 @@ macro_rules! each_table {
     };
     (merge $state:ident, $part:ident, $table:ident, $other:ident => $do:expr) => {
         each_table!(@pairs $state, $part, $table, $other, $do, meta identities targets stores credentials versions
-            schedules rotations events revocations consumers grants tokens nodes audit)
+            schedules rotations events revocations consumers grants tokens nodes audit ledger restoration lost
+            data_keys root_keys)
     };
     (@pairs $state:ident, $part:ident, $table:ident, $other:ident, $do:expr, $($name:ident)*) => {
         $({
@@ -129,7 +136,8 @@ macro_rules! each_table {
     };
     (@all $access:tt $state:ident, $table:ident, $do:expr) => {
         each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
-            rotations events revocations consumers grants tokens nodes audit data_keys root_keys)
+            rotations events revocations consumers grants tokens nodes audit ledger restoration lost data_keys
+            root_keys)
     };
     (@each $access:tt $state:ident, $table:ident, $do:expr, $($name:ident)*) => {
         $(each_table!(@one $access $state, $table, $do, $name);)*
@@ -171,6 +179,9 @@ impl State {
             .chain(self.tokens.records())
             .chain(self.nodes.records())
             .chain(self.audit.records())
+            .chain(self.ledger.records())
+            .chain(self.restoration.records())
+            .chain(self.lost.records())
             .chain(self.data_keys.records())
             .chain(self.root_keys.records())
     }
@@ -211,10 +222,11 @@ impl State {
         are_new
     }
 
-    /// The digest of what commands are about: everything but the audit log and the counters.
+    /// The digest of what commands are about: everything but the audit log, the ledger's head and the counters.
     pub(crate) fn content_digest(&self) -> [u8; 32] {
         let mut digest = Digest::default();
-        each_table!(read self, table => if !table.has_tag(Meta::TAG) && !table.has_tag(AuditRecord::TAG) {
+        let beside = [Meta::TAG, AuditRecord::TAG, LedgerHead::TAG];
+        each_table!(read self, table => if !beside.iter().any(|tag| table.has_tag(*tag)) {
             digest.add(table.digest());
         });
         digest.to_bytes()

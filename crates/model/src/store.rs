@@ -22,6 +22,7 @@ pub struct Store {
 impl Row for Store {
     type Key = StoreName;
     const TAG: u8 = 3;
+    const STATED: bool = true;
 
     fn sealed(&self) -> Option<&Sealed> {
         self.access.as_ref()

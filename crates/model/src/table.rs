@@ -15,6 +15,8 @@ pub trait Row: Clone + Serialize + DeserializeOwned {
     type Key: Clone + Ord + Serialize + DeserializeOwned;
     /// The table's persisted number.
     const TAG: u8;
+    /// Whether what a command changes here is looked at for the ledger.
+    const STATED: bool = false;
 
     /// The secret that the row holds, if it is of a kind that holds one.
     fn sealed(&self) -> Option<&Sealed> {
@@ -121,11 +123,19 @@ pub struct Table<V: Row> {
     touched: Vec<Record>,
     /// How many rows hold a secret under each data key.
     sealed: OrdMap<u32, u64>,
+    /// Where [`Row::STATED`], what the rows were that the command under way has written or removed.
+    displaced: Vec<(V::Key, Option<Arc<Held<V>>>)>,
 }
 
 impl<V: Row> Default for Table<V> {
     fn default() -> Self {
-        Self { rows: OrdMap::new(), digest: Digest::default(), touched: Vec::new(), sealed: OrdMap::new() }
+        Self {
+            rows: OrdMap::new(),
+            digest: Digest::default(),
+            touched: Vec::new(),
+            sealed: OrdMap::new(),
+            displaced: Vec::new(),
+        }
     }
 }
 
@@ -188,7 +198,9 @@ impl<V: Row> Table<V> {
     pub(crate) fn put(&mut self, key: V::Key, value: V) {
         let key_bytes = encode(&key);
         let value_bytes = encode(&value);
-        self.hold(key, value, &key_bytes, &value_bytes);
+        let displaced = V::STATED.then(|| key.clone());
+        let old = self.hold(key, value, &key_bytes, &value_bytes);
+        self.displaced.extend(displaced.map(|key| (key, old)));
         self.touched.push(Record { table: V::TAG, key: key_bytes, value: Some(value_bytes) });
     }
 
@@ -205,12 +217,25 @@ impl<V: Row> Table<V> {
         let held = self.rows.remove(key)?;
         self.let_go(&held);
         self.touched.push(Record { table: V::TAG, key: encode(key), value: None });
+        if V::STATED {
+            self.displaced.push((key.clone(), Some(Arc::clone(&held))));
+        }
         Some(Arc::unwrap_or_clone(held).value)
     }
 
     /// Takes what was written or removed since the last call, in order.
     pub(crate) fn drain_touched(&mut self, into: &mut Vec<Record>) {
         into.append(&mut mem::take(&mut self.touched));
+    }
+
+    /// Takes the keys that were written or removed since the last call, each once, with what was there before.
+    pub(crate) fn take_displaced(&mut self) -> Vec<(V::Key, Option<V>)> {
+        let mut seen = std::collections::BTreeSet::new();
+        mem::take(&mut self.displaced)
+            .into_iter()
+            .filter(|(key, _)| seen.insert(key.clone()))
+            .map(|(key, old)| (key, old.map(|held| Arc::unwrap_or_clone(held).value)))
+            .collect()
     }
 
     /// All rows as records, in the order of their keys.
@@ -225,10 +250,13 @@ impl<V: Row> Table<V> {
     /// Moves all rows of `other` here; says whether there was none with any of their keys.
     pub(crate) fn absorb(&mut self, other: Self) -> bool {
         let mut are_new = true;
+        for (key, rows) in other.sealed {
+            *self.sealed.entry(key).or_default() += rows;
+        }
         for (key, held) in other.rows {
             self.digest.add(held.digest);
             if let Some(old) = self.rows.insert(key, held) {
-                self.digest.subtract(old.digest);
+                self.let_go(&old);
                 are_new = false;
             }
         }
@@ -258,15 +286,23 @@ impl<V: Row> Table<V> {
         Ok(())
     }
 
-    fn hold(&mut self, key: V::Key, value: V, key_bytes: &[u8], value_bytes: &[u8]) {
+    fn hold(
+        &mut self,
+        key: V::Key,
+        value: V,
+        key_bytes: &[u8],
+        value_bytes: &[u8],
+    ) -> Option<Arc<Held<V>>> {
         let digest = Digest::of_row(V::TAG, key_bytes, value_bytes);
         self.digest.add(digest);
         if let Some(key) = value.sealed().and_then(Sealed::key) {
             *self.sealed.entry(key).or_default() += 1;
         }
-        if let Some(old) = self.rows.insert(key, Arc::new(Held { value, digest })) {
-            self.let_go(&old);
+        let old = self.rows.insert(key, Arc::new(Held { value, digest }));
+        if let Some(old) = &old {
+            self.let_go(old);
         }
+        old
     }
 
     /// Takes out of the sums what counts no more.

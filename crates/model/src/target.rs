@@ -26,6 +26,7 @@ pub struct Target {
 impl Row for Target {
     type Key = TargetName;
     const TAG: u8 = 2;
+    const STATED: bool = true;
 
     fn sealed(&self) -> Option<&Sealed> {
         self.admin.as_ref()

@@ -32,6 +32,7 @@ pub struct Token {
 impl Row for Token {
     type Key = TokenName;
     const TAG: u8 = 12;
+    const STATED: bool = true;
 }
 
 impl Token {

@@ -12,6 +12,7 @@ use crate::{
     grant::Grant,
     identity::Identity,
     key::{DataKey, DataKeyState, RootKey, RootKeyState},
+    ledger::{Lost, Restoration},
     name::{CredentialName, TargetName},
     node::Node,
     rotation::Rotation,
@@ -67,6 +68,10 @@ tables! {
     audit: AuditRecord;
     /// Root keys by id.
     root_keys: RootKey;
+    /// That the state was put back from a backup, under 0.
+    restoration: Restoration;
+    /// Credentials whose current secret was lost by that.
+    lost: Lost;
 }
 
 impl State {

@@ -44,7 +44,8 @@ impl State {
     pub fn work(&self, node: NodeId, now: Time) -> Vec<Work> {
         let ready = |job: &Job| {
             let need = self.need(*job)?;
-            let due = need.attempt.is_none() && need.retry.not_before <= now;
+            let may = !self.is_observing() || need.step.only_looks();
+            let due = may && need.attempt.is_none() && need.retry.not_before <= now;
             (due && self.is_assigned(*job, need.retry.count, node)).then_some(Work {
                 job: *job,
                 step: need.step,
@@ -164,6 +165,7 @@ impl State {
     /// The instant at which `timer` goes off, if there is one.
     pub(crate) fn instant_of(&self, timer: &Timer) -> Option<Time> {
         match timer {
+            Timer::Schedule(_) if self.is_observing() => None,
             Timer::Schedule(name) => self.schedules.get(name)?.fires_at(),
             Timer::Event(revision) => {
                 self.events.get(revision).filter(|event| !event.escalated).map(|event| event.deadline)
@@ -172,7 +174,7 @@ impl State {
                 let rotation = self.rotations.get(id)?;
                 match (&rotation.attempt, rotation.stage) {
                     (Some(attempt), _) => Some(attempt.deadline),
-                    (None, Stage::Drain) => rotation.drain_until,
+                    (None, Stage::Drain) if !self.is_observing() => rotation.drain_until,
                     (None, _) => None,
                 }
             }

@@ -20,6 +20,7 @@ use super::{DiskLog, memory::MemoryLog};
 use crate::{
     batch::Batch,
     fatal::Fatal,
+    ledger::Ledger,
     machine::{Machine, Persister, SnapshotFolder},
     raft::{Entry, LogId, Payload, Types, Vote, entry, log_id},
     space::Space,
@@ -30,7 +31,9 @@ fn machine(folder: &Path) -> Machine {
     let (store, state, position) = Store::open(folder.join("state")).unwrap();
     let held = (Arc::new(state.clone()), position.clone());
     let space = Space::open(folder.to_path_buf()).unwrap();
-    let (persister, _) = Persister::start(store, held, space, Arc::new(Fatal::new())).unwrap();
+    let ledger = Ledger::open(folder.join("ledger"), &folder.join("damaged"), state.ledger_head());
+    let ledger = Arc::new(ledger.unwrap());
+    let (persister, _) = Persister::start(store, held, ledger, space, Arc::new(Fatal::new())).unwrap();
     let snapshots = SnapshotFolder::open(folder.join("snapshots")).unwrap();
     Machine::new(state, position, persister, Arc::new(snapshots)).0
 }

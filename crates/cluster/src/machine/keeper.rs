@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use model::{State, table::Record};
+use model::{State, ledger::LedgerEntry, table::Record};
 
 use super::{Persister, Position, SnapshotFile, SnapshotFolder, blocking};
 use crate::{
@@ -17,6 +17,9 @@ pub(crate) trait Keeper: Clone + Send + Sync + 'static {
     type Config: Config;
     /// A snapshot, as it is handed to another node.
     type Snapshot: Send + 'static;
+
+    /// Takes entries of the ledger, before the state that they were made with is handed over.
+    fn state(&self, entries: Vec<LedgerEntry>);
 
     /// Hands over what was touched, and the state that it has led to. It is durable some time later.
     fn write(
@@ -58,6 +61,10 @@ impl Files {
 impl Keeper for Files {
     type Config = Types;
     type Snapshot = SnapshotFile;
+
+    fn state(&self, entries: Vec<LedgerEntry>) {
+        self.persister.ledger().push(entries);
+    }
 
     async fn write(&self, records: Vec<Record>, position: Position, state: Arc<State>) -> io::Result<()> {
         self.persister.write(records, position, state).await

@@ -208,6 +208,7 @@ impl<K: Keeper> RaftStateMachine<K::Config> for Machine<K> {
             self.view.samples.take(index, &self.state);
             answers.extend(responder.map(|responder| (responder, outcomes)));
         }
+        self.keeper.state(self.state.drain_ledger());
         let records = self.state.drain_changes();
         self.position.digest = self.state.digest();
         // Published before anyone is answered: who has an answer must find it in the state.

@@ -17,6 +17,7 @@ use crate::{
     background::stand_back,
     disk::is_full,
     fatal::{self, Fatal},
+    ledger::Ledger,
     space::Space,
     store::{FILL_RECORDS, Store},
 };
@@ -49,6 +50,7 @@ enum Job {
 pub(crate) struct Persister {
     jobs: mpsc::Sender<Job>,
     space: Arc<Space>,
+    ledger: Arc<Ledger>,
 }
 
 impl Persister {
@@ -57,6 +59,7 @@ impl Persister {
     pub(crate) fn start(
         store: Store,
         held: (Arc<State>, Position),
+        ledger: Arc<Ledger>,
         space: Arc<Space>,
         fatal: Arc<Fatal>,
     ) -> io::Result<(Self, thread::JoinHandle<()>)> {
@@ -66,6 +69,7 @@ impl Persister {
             folder: folder.clone(),
             store: Some(store),
             inbox: Inbox { receiver, next: None, gathered: Vec::new(), held, waiting: Vec::new() },
+            ledger: Arc::clone(&ledger),
             space: Arc::clone(&space),
             fatal: Arc::clone(&fatal),
         };
@@ -76,7 +80,12 @@ impl Persister {
             }
         };
         let thread = thread::Builder::new().name("state-writer".into()).spawn(work)?;
-        Ok((Self { jobs, space }, thread))
+        Ok((Self { jobs, space, ledger }, thread))
+    }
+
+    /// The ledger, which is written before the state.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Hands over what was touched, and the state that it has led to.
@@ -121,6 +130,8 @@ struct Writer {
     /// None when the node ended before there was room for it again, or before all of a state was written.
     store: Option<Store>,
     inbox: Inbox,
+    /// What the state has applied must be in here first, whatever of the state survives.
+    ledger: Arc<Ledger>,
     space: Arc<Space>,
     fatal: Arc<Fatal>,
 }
@@ -134,7 +145,9 @@ impl Writer {
                     self.inbox.take(records, position, state);
                     self.inbox.gather();
                     let due = checkpointed.elapsed() >= CHECKPOINT_EVERY;
+                    let ledger = Arc::clone(&self.ledger);
                     self.attempt(|store, inbox| {
+                        ledger.flush()?;
                         store.write(mem::take(&mut inbox.gathered), &inbox.held.1)?;
                         if due { store.checkpoint() } else { Ok(()) }
                     })?;
@@ -144,7 +157,7 @@ impl Writer {
                 }
                 Job::Checkpoint(done) => {
                     self.inbox.waiting.push(done);
-                    self.attempt(|store, _| store.checkpoint())?;
+                    self.checkpoint()?;
                     checkpointed = Instant::now();
                     self.answer();
                 }
@@ -156,15 +169,22 @@ impl Writer {
                 }
             }
         }
-        self.attempt(|store, _| store.checkpoint())?;
+        self.checkpoint()?;
         self.store.map_or(Ok(()), close)
+    }
+
+    /// Makes what the store holds durable, and before it what the ledger says of it.
+    fn checkpoint(&mut self) -> io::Result<()> {
+        let ledger = Arc::clone(&self.ledger);
+        self.attempt(|store, _| ledger.flush().and_then(|()| store.checkpoint()))
     }
 
     /// Writes all of the state that is held, and what is handed over meanwhile.
     fn replace(&mut self) -> io::Result<()> {
-        let space = Arc::clone(&self.space);
+        let (space, ledger) = (Arc::clone(&self.space), Arc::clone(&self.ledger));
         let mut is_abandoned = false;
         self.attempt(|store, inbox| {
+            ledger.flush()?;
             let begun = Instant::now();
             is_abandoned = !replace(store, inbox, || space.claim())?;
             tracing::info!(elapsed = ?begun.elapsed(), is_abandoned, "the state of a snapshot was written to the store");
@@ -228,7 +248,10 @@ impl Writer {
             self.inbox.gathered.clear();
             let (state, position) = &self.inbox.held;
             let permit = || self.space.claim();
-            result = caught(|| Store::begin_anew(&self.folder, state, position, permit));
+            result = caught(|| {
+                self.ledger.flush()?;
+                Store::begin_anew(&self.folder, state, position, permit)
+            });
         }
     }
 }

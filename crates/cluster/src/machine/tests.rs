@@ -20,6 +20,7 @@ use super::*;
 use crate::{
     batch::Batch,
     fatal::Fatal,
+    ledger::Ledger,
     raft::{Types, entry},
     space::Space,
     store::Store,
@@ -39,7 +40,9 @@ impl Fixture {
         let fatal = Arc::new(Fatal::new());
         let held = (Arc::new(state.clone()), position.clone());
         let space = Space::open(folder.to_path_buf()).unwrap();
-        let (persister, writer) = Persister::start(store, held, space, Arc::clone(&fatal)).unwrap();
+        let ledger = Ledger::open(folder.join("ledger"), &folder.join("damaged"), state.ledger_head());
+        let ledger = Arc::new(ledger.unwrap());
+        let (persister, writer) = Persister::start(store, held, ledger, space, Arc::clone(&fatal)).unwrap();
         let snapshots = Arc::new(SnapshotFolder::open(folder.join("snapshots")).unwrap());
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         Self { machine, view, snapshots, writer, fatal }

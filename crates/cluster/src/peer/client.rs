@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error as _, io, sync::Arc, time::Duratio
 
 use api::v1::{self, peer_client::PeerClient};
 use bytes::Bytes;
-use model::name::NodeId;
+use model::{ledger::LedgerEntry, name::NodeId};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -168,6 +168,18 @@ impl Peers {
         let mut client = self.bulk(node)?;
         let response = within(timeout, client.steer(wire::write_order(order))).await?;
         Ok(response.refused.map_or(Ok(()), Err))
+    }
+
+    /// Fetches entries of the ledger above `after` from `node`; none when it has no more.
+    pub(crate) async fn fetch_ledger(
+        &self,
+        node: NodeId,
+        after: u64,
+        timeout: Duration,
+    ) -> Result<Vec<LedgerEntry>, CallError> {
+        let mut client = self.bulk(node)?;
+        let response = within(timeout, client.fetch_ledger(v1::PeerFetchLedgerRequest { after })).await?;
+        Ok(wire::read_ledger(&response.entries)?)
     }
 
     /// Fetches a snapshot that covers at least `covers` from `node`. It is complete, but not yet adopted.

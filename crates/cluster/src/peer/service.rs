@@ -25,6 +25,7 @@ use crate::{
     disk::is_full,
     error::StartError,
     fatal::{self, Fatal},
+    ledger::Ledger,
     log::DiskLog,
     machine::{RestoreError, SnapshotFile, SnapshotFolder, View, blocking},
     membership::Membership,
@@ -35,6 +36,8 @@ use crate::{
     steer::Steering,
 };
 
+/// Entries of the ledger in one answer, in bytes.
+const LEDGER_BYTES: usize = 512 * 1024;
 /// Streams one peer may have open at a time.
 const STREAMS: u32 = 1_024;
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
@@ -56,6 +59,7 @@ pub(crate) struct Service {
     pub(crate) steering: Steering,
     pub(crate) log: DiskLog,
     pub(crate) view: Arc<View>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) space: Arc<Space>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) fatal: Arc<Fatal>,
@@ -327,6 +331,16 @@ impl Peer for Service {
         let order = wire::read_order(&request.into_inner()).map_err(malformed)?;
         let refused = self.steering.here(order).await.err();
         Ok(Response::new(v1::PeerSteerResponse { refused }))
+    }
+
+    async fn fetch_ledger(
+        &self,
+        request: Request<v1::PeerFetchLedgerRequest>,
+    ) -> Result<Response<v1::PeerFetchLedgerResponse>, Status> {
+        let after = request.into_inner().after;
+        let ledger = Arc::clone(&self.ledger);
+        let entries = blocking(move || ledger.read(after, LEDGER_BYTES)).await.map_err(failed)?;
+        Ok(Response::new(v1::PeerFetchLedgerResponse { entries: wire::write_ledger(&entries) }))
     }
 
     async fn fetch_snapshot(

@@ -4,7 +4,7 @@ use std::io;
 
 use api::v1;
 use bytes::Bytes;
-use model::{name::NodeId, outcome::Outcome, time::Time};
+use model::{ledger::LedgerEntry, name::NodeId, outcome::Outcome, time::Time};
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -341,4 +341,15 @@ pub(super) fn read_answer(message: v1::PeerProposeResult) -> ForwardResult {
 
 fn read_outcome(bytes: &Bytes) -> io::Result<Outcome> {
     postcard::from_bytes(bytes).map_err(damaged)
+}
+
+/// Entries of the ledger, as a peer is sent them.
+pub(super) fn write_ledger(entries: &[LedgerEntry]) -> Vec<Vec<u8>> {
+    let write = |entry| postcard::to_stdvec(entry).expect("plain data always encodes into memory");
+    entries.iter().map(write).collect()
+}
+
+/// Entries that a peer has sent. Whoever takes them checks the chain.
+pub(super) fn read_ledger(entries: &[Vec<u8>]) -> io::Result<Vec<LedgerEntry>> {
+    entries.iter().map(|bytes| postcard::from_bytes(bytes).map_err(damaged)).collect()
 }

@@ -107,6 +107,9 @@ impl State {
 
     pub(super) fn record_read(&mut self, command: &RecordRead) -> Outcome {
         let version = self.known_version(&command.credential, command.version)?;
+        if self.restoration.get(&0).is_some_and(|row| row.accepted_loss.is_some()) {
+            self.check_confirmed("the secret may have been replaced by one that is lost")?;
+        }
         if version.sealed.is_none() || !version.state.is_live() {
             let message = format!(
                 "version {} of `{}` is {}",

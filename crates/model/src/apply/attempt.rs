@@ -30,6 +30,9 @@ impl State {
             let (wanted, given) = (need.step.as_str(), command.step.as_str());
             return refuse(Code::WrongStep, format!("{} needs `{wanted}` now, not `{given}`", command.job));
         }
+        if !command.step.only_looks() {
+            self.check_confirmed(command.step.as_str())?;
+        }
         if let Some(attempt) = need.attempt {
             let message =
                 format!("attempt {} of {} is in flight on {}", attempt.fence, command.job, attempt.node);

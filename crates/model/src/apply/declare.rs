@@ -197,6 +197,7 @@ impl State {
                 format!("schedule `{schedule}` rotates credential `{}`", command.name),
             );
         }
+        self.lost.remove(&command.name);
         if let Some(row) = self.credentials.remove(&command.name) {
             self.index.remove_credential(&row);
         }

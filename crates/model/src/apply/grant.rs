@@ -20,6 +20,7 @@ use super::{attempt::bearable, check, refuse};
 
 impl State {
     pub(super) fn request_grant(&mut self, actor: &str, command: &RequestGrant) -> Outcome {
+        self.check_confirmed("break-glass")?;
         check::text("ticket", &command.ticket, Code::TextRequired)?;
         check::text("reason", &command.reason, Code::TextRequired)?;
         self.check_role(&command.target, &command.role)?;
@@ -58,6 +59,7 @@ impl State {
     }
 
     pub(super) fn approve_grant(&mut self, actor: &str, command: &ApproveGrant) -> Outcome {
+        self.check_confirmed("break-glass")?;
         let mut grant = self.others_grant(actor, command.id, "approves")?;
         if grant.stage == GrantStage::Requested {
             self.check_request(&grant)?;
@@ -101,6 +103,7 @@ impl State {
 
     /// The secret may be shown now, this once: the caller opens the sealed blob after this is committed.
     pub(super) fn reveal_grant(&mut self, actor: &str, command: &RevealGrant) -> Outcome {
+        self.check_confirmed("break-glass")?;
         let mut grant = self.known_grant(command.id)?.clone();
         if grant.requester != actor {
             return refuse(

@@ -7,6 +7,7 @@ mod declare;
 mod feed;
 mod grant;
 mod key;
+mod restore;
 mod revoke;
 mod rotate;
 mod schedule;
@@ -25,12 +26,15 @@ use crate::{
     state::Timer,
 };
 
+pub use restore::{Restore, Summary};
+
 /// Who acts when nobody asked.
 const SYSTEM: &str = "system";
 
 pub(crate) fn apply(state: &mut State, stamped: &Stamped) -> Outcome {
     state.facts.now = state.facts.now.max(stamped.at);
     let outcome = state.run(stamped);
+    state.state_in_ledger(stamped, &describe(&stamped.command).1);
     state.write_facts();
     outcome
 }
@@ -98,6 +102,9 @@ impl State {
             Command::RewrapDataKeys(body) => self.rewrap_data_keys(body),
             Command::AnnounceKeys(body) => self.announce_keys(body),
             Command::FinishRootKey(body) => self.finish_root_key(body),
+            Command::Restored(body) => self.mark_restored(actor, body),
+            Command::ConfirmRestore(body) => self.confirm_restore(actor, body),
+            Command::RecordBackup(body) => self.record_backup(body),
             Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
                 unreachable!("these write their own audit records, see `apply`")
             }
@@ -258,7 +265,19 @@ fn describe(command: &Command) -> (String, String) {
             (object("node", &c.node), format!("holds root keys {}", list(c.held.iter())))
         }
         Command::FinishRootKey(c) => (object("root-key", &c.id), c.reason.clone()),
+        Command::Restored(c) => ("cluster".to_owned(), restored_text(c)),
+        Command::ConfirmRestore(c) => ("cluster".to_owned(), c.reason.clone()),
+        Command::RecordBackup(c) => ("cluster".to_owned(), c.reason.clone()),
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
+    }
+}
+
+fn restored_text(command: &crate::command::Restored) -> String {
+    let (backup, ledger) = (command.backup.sequence, command.ledger.sequence);
+    let applied = format!("backup of {} at ledger entry {backup}, carried on to {ledger}", command.backup_at);
+    match &command.accepted_loss {
+        Some(reason) => format!("{applied}; what was stated since may be lost, which is accepted: {reason}"),
+        None => applied,
     }
 }
 

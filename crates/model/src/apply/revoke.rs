@@ -232,7 +232,7 @@ impl State {
         self.enter(rotation, stage);
     }
 
-    fn policy_of(&self, credential: &CredentialName) -> RotationPolicy {
+    pub(super) fn policy_of(&self, credential: &CredentialName) -> RotationPolicy {
         self.index
             .schedule_of(credential)
             .and_then(|name| self.schedules.get(name))

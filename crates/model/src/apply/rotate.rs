@@ -208,6 +208,7 @@ impl State {
             }
         });
         self.credentials.update(&rotation.credential, |row| row.current = Some(to));
+        self.lost.remove(&rotation.credential);
         let about = About::Version { credential: rotation.credential.clone(), version: to };
         let within = rotation.policy.ack_within;
         rotation.published_revision =

@@ -90,6 +90,7 @@ impl State {
     }
 
     pub(super) fn trigger_schedule(&mut self, command: &TriggerSchedule) -> Outcome {
+        self.check_confirmed("rotate")?;
         let schedule = self.known_schedule(&command.name)?;
         let credential = self.known_credential(&schedule.credential)?;
         if let Some(rotation) = credential.rotation {

@@ -23,6 +23,7 @@ use crate::{
     grant::{Grant, GrantEnd, GrantStage},
     identity::Identity,
     key::{DataKey, DataKeyState, RootKey, RootKeyState},
+    ledger::{LedgerHead, Lost, Restoration},
     name::{GrantId, NodeId, RevocationId, RotationId},
     node::Node,
     outcome::Applied,
@@ -57,10 +58,13 @@ fn tables_keep_their_numbers() {
         Token::TAG,
         Node::TAG,
         AuditRecord::TAG,
+        LedgerHead::TAG,
+        Restoration::TAG,
+        Lost::TAG,
         DataKey::TAG,
         RootKey::TAG,
     ];
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 27, 28]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 24, 25, 26, 27, 28]);
 }
 
 /// Asserts that postcard writes the values as 0, 1, 2 … in this order.
@@ -271,6 +275,15 @@ fn deeds() -> Vec<Command> {
         RecordRefusals { refusals: vec![refusal] }.into(),
         RecordRead { credential: name("orders-db"), version: 2 }.into(),
         ChangeCluster { node: NodeId(2), change: ClusterChange::Rejoin, reason: reason() }.into(),
+        Restored {
+            backup_at: Time(2),
+            backup: LedgerHead { sequence: 1, hash: [1; 32] },
+            ledger: LedgerHead { sequence: 2, hash: [2; 32] },
+            accepted_loss: Some(reason()),
+        }
+        .into(),
+        ConfirmRestore { reason: reason() }.into(),
+        RecordBackup { reason: reason() }.into(),
     ]
 }
 
@@ -340,6 +353,12 @@ fn rows_keep_their_fields_and_their_order() {
     machine.begin(Job::Grant(GrantId(1)), Step::Prepare);
     machine.ok(added(2));
     machine.ok(announced(2, &[OLD, NEW]));
+    let lost = Lost { credential: name("orders-db"), version: 2, since: Time(3) };
+    machine.state.lost.put(lost.credential.clone(), lost);
+    let accepted_loss = Some("why".to_owned());
+    let (backup, ledger) = (LedgerHead::default(), LedgerHead { sequence: 2, hash: [2; 32] });
+    machine.ok(Restored { backup_at: Time(2), backup, ledger, accepted_loss });
+    machine.ok(ConfirmRestore { reason: "seen".into() });
     let mut text = String::new();
     let mut kinds = BTreeSet::new();
     for record in machine.state.records() {
@@ -347,7 +366,7 @@ fn rows_keep_their_fields_and_their_order() {
         let value = record.value.as_deref().unwrap_or_default();
         writeln!(text, "{} {}\n  {}", record.table, hex(&record.key), hex(value)).unwrap();
     }
-    assert_eq!(kinds.len(), 17, "a row of each table");
+    assert_eq!(kinds.len(), 20, "a row of each table");
     writeln!(text, "digest {}", machine.state.digest()).unwrap();
     insta::assert_snapshot!("rows", text);
 }

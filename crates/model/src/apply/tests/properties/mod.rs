@@ -2,6 +2,7 @@
 
 mod invariants;
 mod moves;
+mod restore;
 
 use std::sync::LazyLock;
 

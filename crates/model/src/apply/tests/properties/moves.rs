@@ -209,7 +209,7 @@ impl Move {
     fn rotate(&self, state: &State) -> Command {
         let ids: Vec<RotationId> = state.rotations().iter().map(|(id, _)| *id).collect();
         let id = if ids.is_empty() { RotationId(1) } else { pick(&ids, self.b) };
-        match self.a % 8 {
+        match self.a % 10 {
             0..=3 => TriggerSchedule { name: chosen(&SCHEDULES, self.b) }.into(),
             4 | 5 => AbortRotation { id, reason: "wrong day".into() }.into(),
             _ => RetryRotation { id }.into(),
@@ -350,6 +350,8 @@ impl Move {
                 RecordRefusals { refusals: vec![EdgeRefusal { actor, action, object, code, count: 2 }] }
                     .into()
             }
+            6 => RecordBackup { reason: pick(&["nightly", ""], self.b).into() }.into(),
+            7 => ConfirmRestore { reason: "looked at".into() }.into(),
             _ => {
                 RecordRead { credential: chosen(&CREDENTIALS, self.b), version: u32::from(self.c % 3) }.into()
             }
