@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     read::Confirmer,
     settings::Settings,
     space::Space,
+    status::LeaderHears,
     steer::Steering,
 };
 
@@ -38,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) view: Arc<View>,
     pub(crate) space: Arc<Space>,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) changing: Arc<Mutex<()>>,
+    pub(crate) heard: Arc<LeaderHears>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -49,13 +53,8 @@ impl Parts {
             node: self.settings.node,
             gate: Arc::clone(&self.gate),
             promises: Arc::clone(&self.promises),
-            membership: Membership {
-                raft: self.raft.clone(),
-                addresses: self.settings.peers.clone(),
-                heartbeat: self.settings.timing.heartbeat,
-                timeout: self.settings.timeout,
-                changing: Arc::default(),
-            },
+            membership: self.membership(),
+            heartbeat: self.settings.timing.heartbeat,
             steering: self.steering(),
             log: self.log.clone(),
             view: Arc::clone(&self.view),
@@ -75,6 +74,7 @@ impl Parts {
         tokio::spawn(self.asking(stand).run());
         tokio::spawn(self.comparing().run());
         tokio::spawn(self.handover().run());
+        tokio::spawn(self.membership().tidy(self.shutdown.clone()));
         tokio::spawn(Arc::clone(&self.space).watch(self.shutdown.clone()));
         tokio::spawn(collector.run(self.route()));
         let parts = self.clone();
@@ -84,6 +84,19 @@ impl Parts {
         });
     }
 
+    /// What takes nodes in and out.
+    fn membership(&self) -> Membership {
+        Membership {
+            raft: self.raft.clone(),
+            view: Arc::clone(&self.view),
+            handover: self.handover(),
+            addresses: self.settings.peers.clone(),
+            heartbeat: self.settings.timing.heartbeat,
+            timeout: self.settings.timeout,
+            changing: Arc::clone(&self.changing),
+        }
+    }
+
     /// What carries out what operators ask.
     pub(crate) fn steering(&self) -> Steering {
         Steering {
@@ -91,6 +104,7 @@ impl Parts {
             raft: self.raft.clone(),
             gate: Arc::clone(&self.gate),
             peers: self.peers.clone(),
+            membership: self.membership(),
             timeout: self.settings.timeout,
         }
     }
@@ -146,6 +160,7 @@ impl Parts {
             view: Arc::clone(&self.view),
             space: Arc::clone(&self.space),
             clock: Arc::clone(&self.clock),
+            heard: Arc::clone(&self.heard),
             fatal: Arc::clone(&self.fatal),
             shutdown: self.shutdown.clone(),
         }

@@ -3,8 +3,10 @@
 use crate::time::Time;
 
 mod body;
+mod membership;
 
 pub use body::*;
+pub use membership::*;
 
 /// The encoding that [`Stamped::encode`] writes.
 const VERSION: u8 = 1;
@@ -188,6 +190,14 @@ commands! {
     91 "secret.read" RecordRead;
     /// Records that an operator changes what the nodes do, before they are asked to.
     92 "cluster.change" ChangeCluster;
+    /// Gives a new node its id.
+    120 "node.admit" AdmitNode;
+    /// Turns a node out for good.
+    121 "node.remove" RemoveNode;
+    /// Makes a token that lets one node in.
+    122 "join-token.create" CreateJoinToken;
+    /// Revokes a join token.
+    123 "join-token.revoke" RevokeJoinToken;
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod event;
 pub mod fuzz;
 pub mod grant;
 pub mod identity;
+pub mod membership;
 pub mod name;
 pub mod node;
 pub mod outcome;

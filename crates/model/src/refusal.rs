@@ -176,6 +176,12 @@ codes! {
     NoSecret = "no_secret", "wait for a rotation to publish a version, or start one with `revolve schedule trigger`";
     /// The nodes cannot do what was asked of them.
     ClusterCannot = "cluster_cannot", "see `revolve cluster status`, and ask again when it is as it should be";
+    /// The join token does not let a node in.
+    JoinToken = "join_token", "ask an admin for another with `revolve cluster invite`";
+    /// The node that asks holds another root key than the cluster.
+    RootKeyDiffers = "root_key_differs", "give the new node the root key of the cluster it shall join";
+    /// The node was turned out of the cluster for good.
+    NodeRemoved = "node_removed", "let the machine join anew with an empty data folder: `revolve cluster join`";
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::{
     event::{About, Event, ReasonCode, Revocation, Subject},
     grant::Grant,
     identity::Identity,
+    membership::{JoinToken, Membership},
     name::{CredentialName, TargetName},
     node::Node,
     rotation::Rotation,
@@ -63,6 +64,10 @@ tables! {
     nodes: Node;
     /// Audit records by sequence.
     audit: AuditRecord;
+    /// What was decided about nodes that came or went, by id.
+    memberships: Membership;
+    /// Join tokens by name.
+    join_tokens: JoinToken;
 }
 
 impl State {

@@ -6,6 +6,7 @@ mod check;
 mod declare;
 mod feed;
 mod grant;
+mod membership;
 mod revoke;
 mod rotate;
 mod schedule;
@@ -91,6 +92,10 @@ impl State {
             Command::InstallDataKey(body) => self.install_data_key(body),
             Command::RecordRead(body) => self.record_read(body),
             Command::ChangeCluster(body) => self.change_cluster(body),
+            Command::AdmitNode(body) => self.admit_node(body),
+            Command::RemoveNode(body) => self.remove_node(body),
+            Command::CreateJoinToken(body) => self.create_join_token(actor, body),
+            Command::RevokeJoinToken(body) => self.revoke_join_token(body),
             Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
                 unreachable!("these write their own audit records, see `apply`")
             }
@@ -241,6 +246,15 @@ fn describe(command: &Command) -> (String, String) {
         Command::ChangeCluster(c) => {
             (object("node", &c.node), format!("{}: {}", c.change.as_str(), c.reason))
         }
+        Command::AdmitNode(c) => {
+            let token = c.invitation.as_ref().map(|invitation| object("join-token", &invitation.token));
+            (token.unwrap_or_else(|| "root-key".to_owned()), format!("peer address {}", c.peer_address))
+        }
+        Command::RemoveNode(c) => (object("node", &c.node), c.reason.clone()),
+        Command::CreateJoinToken(c) => {
+            (object("join-token", &c.name), format!("for {}: {}", c.ttl, c.reason))
+        }
+        Command::RevokeJoinToken(c) => (object("join-token", &c.name), c.reason.clone()),
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
     }
 }
@@ -304,6 +318,7 @@ fn append_effect(detail: &mut String, applied: &Applied) {
         Applied::Begun { fence } => format!("attempt {fence}"),
         Applied::Revoked { id, revisions } => format!("{id}, revisions {}", list(revisions.iter())),
         Applied::Requested(id) => id.to_string(),
+        Applied::Admitted(id) => id.to_string(),
     };
     if !detail.is_empty() {
         detail.push_str("; ");

@@ -18,6 +18,7 @@ use crate::{
     event::{About, Event, EventKind, ReasonCode, Revocation, Subject},
     grant::{Grant, GrantEnd, GrantStage},
     identity::Identity,
+    membership::{JoinToken, Membership},
     name::{GrantId, NodeId, RevocationId, RotationId},
     node::Node,
     outcome::Applied,
@@ -51,8 +52,10 @@ fn tables_keep_their_numbers() {
         Token::TAG,
         Node::TAG,
         AuditRecord::TAG,
+        Membership::TAG,
+        JoinToken::TAG,
     ];
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 22, 23]);
 }
 
 /// Asserts that postcard writes the values as 0, 1, 2 … in this order.
@@ -159,6 +162,7 @@ fn enums_with_content_keep_their_numbers() {
         Applied::Revoked { id: RevocationId(1), revisions: vec![1] },
         Applied::Requested(GrantId(1)),
         Applied::Answered { refused: vec![(0, Refusal::new(Code::TextRequired, "x"))] },
+        Applied::Admitted(NodeId(1)),
     ]);
 }
 
@@ -254,7 +258,25 @@ fn deeds() -> Vec<Command> {
         RecordRefusals { refusals: vec![refusal] }.into(),
         RecordRead { credential: name("orders-db"), version: 2 }.into(),
         ChangeCluster { node: NodeId(2), change: ClusterChange::Rejoin, reason: reason() }.into(),
+        admission().into(),
+        RemoveNode { node: NodeId(2), reason: reason(), highest: NodeId(4) }.into(),
+        join_token().into(),
+        RevokeJoinToken { name: name("invited"), reason: reason() }.into(),
     ]
+}
+
+fn join_token() -> CreateJoinToken {
+    CreateJoinToken { name: name("invited"), hash: [9; 32], ttl: Span::hours(1), reason: "why".into() }
+}
+
+fn admission() -> AdmitNode {
+    AdmitNode {
+        invitation: Some(Invitation { token: name("invited"), hash: [9; 32] }),
+        storage: [5; 16],
+        peer_address: "n:2".into(),
+        learner: true,
+        highest: NodeId(3),
+    }
 }
 
 fn token() -> IssueToken {
@@ -300,6 +322,9 @@ fn rows_keep_their_fields_and_their_order() {
     machine.ok(token());
     machine.ok(InstallDataKey { id: 1, wrapped: vec![1, 2, 3] });
     machine.ok(AnnounceNode { id: NodeId(2), client_address: "h:1".into(), version: "0.1.0".into() });
+    machine.ok(join_token());
+    machine.ok(admission());
+    machine.ok(RemoveNode { node: NodeId(3), reason: "why".into(), highest: NodeId(3) });
     machine.ok(revoke(Subject::Version(name("orders-db"), 1), ReasonCode::Hold));
     let rotation = machine.trigger();
     machine.perform(rotation, &[Step::Prepare]);
@@ -315,7 +340,7 @@ fn rows_keep_their_fields_and_their_order() {
         let value = record.value.as_deref().unwrap_or_default();
         writeln!(text, "{} {}\n  {}", record.table, hex(&record.key), hex(value)).unwrap();
     }
-    assert_eq!(kinds.len(), 15, "a row of each table");
+    assert_eq!(kinds.len(), 17, "a row of each table");
     writeln!(text, "digest {}", machine.state.digest()).unwrap();
     insta::assert_snapshot!("rows", text);
 }

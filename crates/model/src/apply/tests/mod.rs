@@ -9,6 +9,7 @@ mod fuzz;
 mod golden;
 mod lost;
 mod machine;
+mod membership;
 mod properties;
 mod receipts;
 mod retry;
