@@ -30,6 +30,7 @@ use crate::{
     promise::{Promise, Stand},
     raft::{Raft, StoredMembership, term_and_index},
     settings::Rejoin,
+    status::PeerStatus,
 };
 
 /// Wait between two rounds of asking.
@@ -67,6 +68,9 @@ pub enum Exclusion {
     /// The cluster does not count it in.
     #[error("this node is not among the members of the cluster")]
     NoMember,
+    /// An operator has turned it out.
+    #[error("this node was removed from the cluster for good")]
+    Removed,
 }
 
 /// A member as the membership has it.
@@ -111,12 +115,17 @@ pub(crate) struct Description {
     pub(crate) time: Time,
     /// Whether its wall clock says something else.
     pub(crate) clock_off: bool,
+    /// Why the node that asked was turned out, when it was.
+    pub(crate) removed: Option<String>,
+    /// What it hears of the others, when it leads.
+    pub(crate) hears: BTreeMap<NodeId, PeerStatus>,
 }
 
 /// What the peer port asks before it lets Raft answer.
 pub(crate) struct Gate {
     inner: Mutex<Held>,
     permitted: Notify,
+    doubted: Notify,
 }
 
 struct Held {
@@ -138,7 +147,7 @@ pub(crate) enum Closed {
 impl Gate {
     pub(crate) fn new(storage: Uuid) -> Self {
         let held = Held { storage, admission: Admission::Asking, open: false };
-        Self { inner: Mutex::new(held), permitted: Notify::new() }
+        Self { inner: Mutex::new(held), permitted: Notify::new(), doubted: Notify::new() }
     }
 
     /// The UUID of this node's storage.
@@ -166,6 +175,13 @@ impl Gate {
     /// Lets an excluded node ask to be taken in again, whatever its settings say.
     pub(crate) fn permit(&self) {
         self.permitted.notify_one();
+    }
+
+    /// The others do not count this node in any more, as it seems: it must ask again.
+    pub(crate) fn doubt(&self) {
+        if self.admission() == Admission::Admitted {
+            self.doubted.notify_one();
+        }
     }
 
     fn admit(&self) {
@@ -220,23 +236,36 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// Runs until this node is admitted, or the node stops.
+    /// Runs until the node stops.
     pub(crate) async fn run(self) {
         let shutdown = self.shutdown.clone();
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.ask() => {}
+            () = self.take_part() => {}
         }
     }
 
-    async fn ask(&self) {
+    /// Asks whether this node may take part, and again whenever that is in doubt.
+    async fn take_part(&self) {
         // What it promises after it was let in is no sign that it has forgotten something.
         let mut stand = Some(self.stand);
         loop {
+            self.ask(stand.take()).await;
+            self.gate.doubted.notified().await;
+            tracing::warn!("the other nodes do not count this one in: it asks them");
+        }
+    }
+
+    async fn ask(&self, mut stand: Option<Stand>) {
+        let noted = self.noted.filter(|_| stand.is_some());
+        loop {
             let own = Roll::from(&*self.raft.metrics().borrow_watched().membership_config);
-            let answers = ask_all(&self.peers, &self.clock).await;
-            let about = About { node: self.node, storage: self.gate.storage(), stand, noted: self.noted };
-            match about.judge(&own, &answers, self.peers.ids().count()) {
+            let answers = ask_all(&self.peers, self.peers.everyone(), &self.clock).await;
+            if let Some(reason) = answers.iter().find_map(|answer| answer.removed.as_deref()) {
+                return self.end(reason).await;
+            }
+            let about = About { node: self.node, storage: self.gate.storage(), stand, noted };
+            match about.judge(&own, &answers, &self.peers.ids()) {
                 Verdict::Wait => {}
                 Verdict::Forming => {
                     stand = None;
@@ -254,18 +283,31 @@ impl Asking {
         self.raft.runtime_config().elect(true);
     }
 
+    /// This node was turned out. Its id is never given again, and nothing it holds is of use to anyone.
+    async fn end(&self, reason: &str) {
+        self.raft.runtime_config().elect(false);
+        self.gate.exclude(Exclusion::Removed);
+        self.fatal.raise(format!(
+            "`{}` was removed from the cluster: {reason}; its number is never given again. To let this machine come back, \
+             let it join anew with an empty data folder: `revolve cluster join`",
+            self.node
+        ));
+        std::future::pending().await
+    }
+
     async fn exclude(&self, exclusion: Exclusion) {
         self.raft.runtime_config().elect(false);
         tracing::error!(reason = %exclusion, "this node does not vote");
         self.gate.exclude(exclusion);
-        if self.rejoin == Rejoin::Manual {
+        // Who was let in and has no part yet has nothing to be given up.
+        if self.rejoin == Rejoin::Manual && exclusion != Exclusion::NoMember {
             tracing::error!("start it with `--rejoin` to let it come back as a learner");
             self.gate.permitted.notified().await;
         }
         let layout = self.layout.clone();
         let storage = match exclusion {
             Exclusion::Forgotten => blocking(move || layout.renew_identity()).await,
-            Exclusion::OtherStorage | Exclusion::NoMember => Ok(self.gate.storage()),
+            Exclusion::OtherStorage | Exclusion::NoMember | Exclusion::Removed => Ok(self.gate.storage()),
         };
         match storage {
             Ok(storage) => self.gate.open_for(storage),
@@ -285,8 +327,17 @@ impl Asking {
                 tracing::info!(%storage, "this node votes again");
                 return self.let_in();
             }
-            for peer in self.peers.ids() {
+            if let Some(reason) = self.removed().await {
+                return self.end(&reason).await;
+            }
+            for peer in self.peers.everyone() {
                 match self.peers.rejoin(peer, self.node, storage, REJOIN_TIMEOUT).await {
+                    Ok(Rejoined::Learner { stays: true, .. })
+                        if registered.is_some_and(|member| member.storage == storage) =>
+                    {
+                        tracing::info!(%storage, "this node takes part as a learner, until it is promoted");
+                        return self.let_in();
+                    }
                     Ok(answer @ (Rejoined::Voter | Rejoined::Learner { .. })) => {
                         tracing::debug!(?answer, "on the way back");
                         break;
@@ -309,8 +360,17 @@ impl Asking {
     }
 }
 
-/// Asks all other nodes at once, and gives the answers that came. The clock hears what time they have.
-pub(crate) async fn ask_all(peers: &Peers, clock: &Clock) -> Vec<Description> {
+impl Asking {
+    /// Why this node was turned out, when one of the others says so.
+    async fn removed(&self) -> Option<String> {
+        let answers = ask_all(&self.peers, self.peers.everyone(), &self.clock).await;
+        answers.into_iter().find_map(|answer| answer.removed)
+    }
+}
+
+/// Asks all these nodes at once, and gives the answers that came. The clock hears what time they have.
+pub(crate) async fn ask_all(peers: &Peers, nodes: Vec<NodeId>, clock: &Clock) -> Vec<Description> {
+    let count = nodes.len() + 1;
     let ask = async |node| {
         let asked = clock.now();
         let answer = peers.describe(node, ASK_TIMEOUT).await.ok()?;
@@ -319,9 +379,9 @@ pub(crate) async fn ask_all(peers: &Peers, clock: &Clock) -> Vec<Description> {
         let heard = Heard { ahead_ms: difference(answer.time, here), follows_wall: !answer.clock_off };
         Some((answer, heard))
     };
-    let answers: Vec<_> = join_all(peers.ids().map(ask)).await.into_iter().flatten().collect();
+    let answers: Vec<_> = join_all(nodes.into_iter().map(ask)).await.into_iter().flatten().collect();
     let heard: Vec<_> = answers.iter().map(|(answer, heard)| (answer.node, *heard)).collect();
-    clock.hear(&heard, peers.ids().count() + 1);
+    clock.hear(&heard, count);
     answers.into_iter().map(|(answer, _)| answer).collect()
 }
 
@@ -334,8 +394,8 @@ struct About {
 }
 
 impl About {
-    /// `others` is the number of nodes that could have answered.
-    fn judge(&self, own: &Roll, answers: &[Description], others: usize) -> Verdict {
+    /// `others` are the nodes of the settings, asked as long as there is no cluster.
+    fn judge(&self, own: &Roll, answers: &[Description], others: &[NodeId]) -> Verdict {
         let forgotten = |promise: &Promise| self.stand.is_some_and(|stand| promise.is_forgotten_at(stand));
         let remembered = answers.iter().filter_map(|answer| answer.promises.get(&self.storage));
         if remembered.chain(&self.noted).any(forgotten) {
@@ -345,7 +405,15 @@ impl About {
         let Some(newest) = rolls.max_by_key(|roll| roll.at) else { return Verdict::Wait };
         let registered = newest.members.get(&self.node).map(|member| member.storage);
         // With this node they are a majority, so one of them is in every quorum that it took part in.
-        let enough = answers.len() >= others.div_ceil(2);
+        let enough = {
+            let voters = newest.members.iter().filter(|(_, member)| member.voter).map(|(node, _)| *node);
+            let others: Vec<NodeId> = match newest.at {
+                Some(_) => voters.filter(|node| *node != self.node).collect(),
+                None => others.to_vec(),
+            };
+            let heard = answers.iter().filter(|answer| others.contains(&answer.node)).count();
+            heard >= others.len().div_ceil(2)
+        };
         match (newest.at, registered) {
             (Some(_), None) => Verdict::Exclude(Exclusion::NoMember),
             (Some(_), Some(storage)) if storage != self.storage && !is_planted(Bug::WipedVotes) => {
@@ -383,12 +451,14 @@ mod tests {
             full: false,
             time: Time::default(),
             clock_off: false,
+            removed: None,
+            hears: BTreeMap::new(),
         }
     }
 
     fn judge(own: &Roll, answers: &[Description]) -> Verdict {
         let stand = Some(Stand { term: 3, last: Some((3, 40)) });
-        About { node: ME, storage: MINE, stand, noted: None }.judge(own, answers, 2)
+        About { node: ME, storage: MINE, stand, noted: None }.judge(own, answers, &[NodeId(2), NodeId(3)])
     }
 
     #[test]

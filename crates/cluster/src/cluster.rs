@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -21,6 +22,7 @@ use crate::{
     error::{ProposeError, ReadError, StartError, SteerError},
     fatal::{self, Fatal},
     handover::Handover,
+    known,
     ledger::Ledger,
     log::{DiskLog, EntryDigests},
     machine::{Machine, Persister, Position, SnapshotFolder, View, blocking},
@@ -28,13 +30,13 @@ use crate::{
     peer::{Keys, Network, Peers, serve},
     promise::{Promises, Stand},
     propose::Proposer,
-    raft::Raft,
+    raft::{Raft, addresses},
     read::Reader,
     restore::{Restored, in_folder},
     settings::{Rejoin, Settings},
     space::Space,
-    status::{self, Progress, Status},
-    steer::Steering,
+    status::{self, LeaderHears, Progress, Status},
+    steer::{Order, Steering},
 };
 
 /// How often it is looked whether the files were let go of.
@@ -58,6 +60,7 @@ struct Inner {
     snapshots: Arc<SnapshotFolder>,
     clock: Arc<Clock>,
     space: Arc<Space>,
+    heard: Arc<LeaderHears>,
     proposer: Proposer,
     reader: Reader,
     steering: Steering,
@@ -96,10 +99,11 @@ impl Cluster {
         let lock = layout.lock().map_err(in_folder(&settings.data))?;
         let space = Space::open(layout.root()).map_err(in_folder(&settings.data))?;
         let peers = Peers::new(&settings, &keys)?;
+        peers.follow(known::read(&settings.data));
         let Restored { log, store, state, position, snapshots } =
             Restored::open(&layout, &peers, settings.rejoin, &space).await?;
         settings.check.pass(&state)?;
-        let may_renew = settings.rejoin == Rejoin::Automatic && peers.ids().next().is_some();
+        let may_renew = settings.rejoin == Rejoin::Automatic && !peers.everyone().is_empty();
         let gate = Arc::new(Gate::new(identity(&layout, may_renew).map_err(in_folder(&settings.data))?));
         let promises = Arc::new(Promises::open(layout.promises()));
         let stand = stand(&log, &position, &snapshots);
@@ -131,6 +135,8 @@ impl Cluster {
             ledger,
             space,
             clock: Arc::new(Clock::of_machine()),
+            changing: Arc::default(),
+            heard: Arc::default(),
             fatal,
             shutdown: shutdown.child_token(),
             settings,
@@ -142,11 +148,10 @@ impl Cluster {
         raft.run();
         let reader = Reader::start(parts.confirmer());
         let (steering, handover) = (parts.steering(), parts.handover());
+        parts.peers.follow(addresses(&raft.metrics().borrow_watched().membership_config));
         parts.start_tasks(stand, collector);
-        let Parts { settings, gate, view, ledger, clock, space, fatal, shutdown, layout, .. } = parts;
-        let observing =
-            observe(raft.clone(), layout, Arc::clone(&view), Arc::clone(&fatal), shutdown.clone());
-        tokio::spawn(observing);
+        tokio::spawn(observe(parts.clone()));
+        let Parts { settings, gate, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
         let ending = Mutex::new(Some(Ending { serving, writer, lock, handover }));
@@ -159,6 +164,7 @@ impl Cluster {
             snapshots,
             clock,
             space,
+            heard,
             proposer,
             reader,
             steering,
@@ -234,6 +240,12 @@ impl Cluster {
                 .nodes()
                 .map(|(id, member)| (NodeId(*id), member.address.clone()))
                 .collect(),
+            storages: metrics
+                .membership_config
+                .nodes()
+                .map(|(id, member)| (NodeId(*id), member.storage.to_string()))
+                .collect(),
+            leader_hears: self.0.heard.said(),
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
             full: self.0.space.is_full_here(),
             clock_off: self.0.clock.off(),
@@ -273,6 +285,30 @@ impl Cluster {
     /// See [`SteerError`].
     pub async fn permit_rejoin(&self, node: NodeId) -> Result<(), SteerError> {
         self.0.steering.permit_rejoin(node).await
+    }
+
+    /// Lets the learner `node` vote, and waits for a short time until it has caught up.
+    ///
+    /// # Errors
+    /// See [`SteerError`]; one that was refused because it lags is let in by itself later.
+    pub async fn promote(&self, node: NodeId) -> Result<(), SteerError> {
+        self.0.steering.promote(node).await
+    }
+
+    /// Whether `node` could be taken out now: those that are left must be able to go on.
+    ///
+    /// # Errors
+    /// See [`SteerError`]; a refusal says what is lacking.
+    pub async fn may_remove(&self, node: NodeId) -> Result<(), SteerError> {
+        self.0.steering.lead(Order::MayRemove(node)).await
+    }
+
+    /// Takes `node` out of the membership, and returns when that is committed. When it leads, it hands over first.
+    ///
+    /// # Errors
+    /// See [`SteerError`].
+    pub async fn remove(&self, node: NodeId) -> Result<(), SteerError> {
+        self.0.steering.lead(Order::Remove(node)).await
     }
 
     /// Makes a snapshot now; [`Status::snapshot`] shows when it is there.
@@ -356,16 +392,28 @@ async fn end(raft: &Raft) {
     }
 }
 
+/// Keeps the members beside the data folder. It is advice for the next start: what cannot be written is only told.
+async fn keep(data: &Path, members: &BTreeMap<NodeId, String>) {
+    let (data, members) = (data.to_owned(), members.clone());
+    if let Err(error) = blocking(move || known::write(&data, &members)).await {
+        tracing::warn!(%error, "the members cannot be kept beside the data folder");
+    }
+}
+
 /// Passes on what Raft says about itself, until it has stopped.
-async fn observe(
-    raft: Raft,
-    layout: Layout,
-    view: Arc<View>,
-    fatal: Arc<Fatal>,
-    shutdown: CancellationToken,
-) {
+async fn observe(parts: Parts) {
+    let Parts { settings, raft, layout, peers, view, fatal, shutdown, .. } = parts;
     let mut metrics = raft.metrics();
+    // The log of a node that has stopped must be let go of.
+    drop(raft);
+    let mut followed = known::read(&settings.data);
     loop {
+        let members = addresses(&metrics.borrow_watched().membership_config);
+        if members != followed && !members.is_empty() {
+            peers.follow(members.clone());
+            keep(&settings.data, &members).await;
+            followed = members;
+        }
         let (running, seen) = {
             let metrics = metrics.borrow_watched();
             let seen = Progress {

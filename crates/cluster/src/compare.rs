@@ -9,7 +9,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{Admission, Description, Gate, ask_all},
+    admission::{Admission, Description, Gate, Roll, ask_all},
     clock::Clock,
     disk::{Layout, is_full},
     fatal::{self, Fatal},
@@ -19,6 +19,7 @@ use crate::{
     promise::Promises,
     raft::Raft,
     space::Space,
+    status::LeaderHears,
 };
 
 /// Wait between two rounds.
@@ -36,6 +37,7 @@ pub(crate) struct Comparing {
     pub(crate) view: Arc<View>,
     pub(crate) space: Arc<Space>,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) heard: Arc<LeaderHears>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -59,13 +61,14 @@ impl Comparing {
                 () = self.shutdown.cancelled() => break,
                 () = tokio::time::sleep(EVERY) => {}
             }
-            let answers = ask_all(&self.peers, &self.clock).await;
+            let answers = ask_all(&self.peers, self.peers.ids(), &self.clock).await;
             self.learn(&answers);
+            self.look_for_oneself(&answers);
             for answer in &answers {
                 self.space.hear(answer.node, answer.full);
             }
             self.save().await;
-            match compare(&self.view.digests(), &answers, self.peers.ids().count() + 1) {
+            match compare(&self.view.digests(), &answers, self.peers.ids().len() + 1) {
                 Finding::Alike => {}
                 Finding::Unclear(index) if told != Some(index) => {
                     tracing::error!(
@@ -93,6 +96,22 @@ impl Comparing {
         let is_member = |storage| membership.nodes().any(|(_, member)| member.storage == storage);
         if membership.log_id().is_some() {
             self.promises.keep(is_member);
+        }
+    }
+
+    /// A node that was taken out hears nothing more from the leader; the others tell it.
+    fn look_for_oneself(&self, answers: &[Description]) {
+        let leader = self.raft.metrics().borrow_watched().current_leader.map(NodeId);
+        let said = answers.iter().find(|answer| Some(answer.node) == leader);
+        self.heard.take(said.map(|answer| answer.hears.clone()).unwrap_or_default());
+
+        let own = Roll::from(&*self.raft.metrics().borrow_watched().membership_config);
+        let newest = answers.iter().map(|answer| &answer.membership).max_by_key(|roll| roll.at);
+        let is_out = newest.is_some_and(|newest| {
+            newest.at > own.at && !newest.members.contains_key(&self.node)
+        });
+        if is_out || answers.iter().any(|answer| answer.removed.is_some()) {
+            self.gate.doubt();
         }
     }
 
@@ -150,7 +169,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::admission::Roll;
 
     fn answer(digests: &[(u64, u8)]) -> Description {
         Description {
@@ -163,6 +181,8 @@ mod tests {
             full: false,
             time: Time::default(),
             clock_off: false,
+            removed: None,
+            hears: BTreeMap::new(),
         }
     }
 

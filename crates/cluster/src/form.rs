@@ -10,6 +10,7 @@ use crate::{
     admission::ask_all,
     clock::Clock,
     fatal::Fatal,
+    known,
     peer::Peers,
     raft::{Member, Raft},
     settings::Settings,
@@ -32,12 +33,13 @@ pub(crate) async fn form(
     fatal: &Fatal,
     shutdown: CancellationToken,
 ) {
-    if settings.peers.keys().next() != Some(&settings.node) {
+    let first = settings.peers.keys().copied().chain(peers.ids()).min();
+    if first != Some(settings.node) {
         return;
     }
     let mut waiting = false;
     while let Ok(false) = raft.is_initialized().await {
-        let answers = ask_all(&peers, clock).await;
+        let answers = ask_all(&peers, peers.everyone(), clock).await;
         if let Some(member) = answers.iter().find(|answer| answer.initialised) {
             tracing::warn!(node = %member.node, "this node has no log, but a peer belongs to a cluster already");
             return;
@@ -45,13 +47,19 @@ pub(crate) async fn form(
         let mut storages: BTreeMap<NodeId, Uuid> =
             answers.iter().map(|answer| (answer.node, answer.storage)).collect();
         storages.insert(settings.node, storage);
-        match settings.peers.keys().find(|node| !storages.contains_key(node)) {
+        let known = settings.peers.keys().copied().chain(peers.ids());
+        match known.into_iter().find(|node| !storages.contains_key(node)) {
             None => match initialise(&settings, &storages, &raft).await {
                 Ok(()) => return,
                 Err(error) => fatal.raise(format!("the cluster cannot be initialised: {error}")),
             },
             Some(node) if !waiting => {
-                tracing::info!(%node, "waiting for every configured node before the cluster is formed");
+                tracing::info!(
+                    %node,
+                    members = %known::path(&settings.data).display(),
+                    "waiting for every node that is configured, or was a member when the file beside the data folder \
+                     was written, before a cluster is formed",
+                );
                 waiting = true;
             }
             Some(_) => {}

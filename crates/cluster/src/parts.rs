@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     read::Confirmer,
     settings::Settings,
     space::Space,
+    status::LeaderHears,
     steer::Steering,
 };
 
@@ -40,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) space: Arc<Space>,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) changing: Arc<Mutex<()>>,
+    pub(crate) heard: Arc<LeaderHears>,
     pub(crate) fatal: Arc<Fatal>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -51,13 +55,8 @@ impl Parts {
             node: self.settings.node,
             gate: Arc::clone(&self.gate),
             promises: Arc::clone(&self.promises),
-            membership: Membership {
-                raft: self.raft.clone(),
-                addresses: self.settings.peers.clone(),
-                heartbeat: self.settings.timing.heartbeat,
-                timeout: self.settings.timeout,
-                changing: Arc::default(),
-            },
+            membership: self.membership(),
+            heartbeat: self.settings.timing.heartbeat,
             steering: self.steering(),
             log: self.log.clone(),
             view: Arc::clone(&self.view),
@@ -79,6 +78,7 @@ impl Parts {
         tokio::spawn(self.comparing().run());
         tokio::spawn(self.handover().run());
         tokio::spawn(self.catching_up().run());
+        tokio::spawn(self.membership().tidy(self.shutdown.clone()));
         tokio::spawn(Arc::clone(&self.space).watch(self.shutdown.clone()));
         tokio::spawn(collector.run(self.route()));
         let parts = self.clone();
@@ -98,6 +98,19 @@ impl Parts {
         }
     }
 
+    /// What takes nodes in and out.
+    fn membership(&self) -> Membership {
+        Membership {
+            raft: self.raft.clone(),
+            view: Arc::clone(&self.view),
+            handover: self.handover(),
+            addresses: self.settings.peers.clone(),
+            heartbeat: self.settings.timing.heartbeat,
+            timeout: self.settings.timeout,
+            changing: Arc::clone(&self.changing),
+        }
+    }
+
     /// What carries out what operators ask.
     pub(crate) fn steering(&self) -> Steering {
         Steering {
@@ -105,6 +118,7 @@ impl Parts {
             raft: self.raft.clone(),
             gate: Arc::clone(&self.gate),
             peers: self.peers.clone(),
+            membership: self.membership(),
             timeout: self.settings.timeout,
         }
     }
@@ -160,6 +174,7 @@ impl Parts {
             view: Arc::clone(&self.view),
             space: Arc::clone(&self.space),
             clock: Arc::clone(&self.clock),
+            heard: Arc::clone(&self.heard),
             fatal: Arc::clone(&self.fatal),
             shutdown: self.shutdown.clone(),
         }

@@ -1,9 +1,10 @@
 //! The types that openraft is used with. Every openraft name the rest of the crate needs comes from here, so that
 //! a new release is ported in one place.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use bytes::Bytes;
+use model::name::NodeId;
 use openraft::{RaftTypeConfig, entry::RaftEntry as _, impls::leader_id_std, vote::RaftLeaderId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -66,6 +67,11 @@ impl Member {
     pub(crate) fn new(address: impl Into<String>, storage: Uuid) -> Self {
         Self { address: address.into(), storage }
     }
+}
+
+/// The members of a membership with their addresses.
+pub(crate) fn addresses(membership: &StoredMembership) -> BTreeMap<NodeId, String> {
+    membership.nodes().map(|(id, member)| (NodeId(*id), member.address.clone())).collect()
 }
 
 /// A log id from its parts.
@@ -167,7 +173,7 @@ pub(crate) fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
 

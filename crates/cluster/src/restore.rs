@@ -12,7 +12,7 @@ use crate::{
     log::DiskLog,
     machine::{Position, RestoreError, SnapshotFile, SnapshotFolder, blocking},
     peer::{CallError, Peers},
-    raft::{LogId, term_and_index},
+    raft::{LogId, addresses, term_and_index},
     settings::Rejoin,
     space::Space,
     store::Store,
@@ -36,7 +36,7 @@ impl Restored {
         space: &Arc<Space>,
     ) -> Result<Self, StartError> {
         // Whoever has nobody to ask, or is not to be repaired without being asked, is told and nothing is touched.
-        let may_mend = rejoin == Rejoin::Automatic && peers.ids().next().is_some();
+        let may_mend = rejoin == Rejoin::Automatic && !peers.everyone().is_empty();
         if let Some(reason) = layout.quarantine_reason().map_err(in_folder(&layout.log()))? {
             if !may_mend {
                 return Err(StartError::Quarantined { reason });
@@ -60,6 +60,7 @@ impl Restored {
         let (store, state, position) =
             blocking(move || Store::open(folder)).await.map_err(in_folder(&layout.state()))?;
         let checked = checking.await.unwrap_or(Err(RestoreError::Panicked));
+        peers.follow(addresses(&position.membership));
         let restored = Self { log, store, state, position, snapshots: Arc::new(snapshots) };
         restored.check_snapshot(layout, checked).await?;
         restored.repair(layout, peers).await?;
@@ -110,7 +111,7 @@ impl Restored {
     async fn repair(&self, layout: &Layout, peers: &Peers) -> Result<(), StartError> {
         let held = self.position.applied().max(self.snapshot_reaches());
         let Some(purged) = self.log.purged().filter(|purged| Some(*purged) > held) else { return Ok(()) };
-        for peer in peers.ids() {
+        for peer in peers.everyone() {
             let snapshots = Arc::clone(&self.snapshots);
             match self.fetch(peers, peer, purged.index).await {
                 Ok(snapshot) => {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -59,6 +60,10 @@ pub struct Status {
     pub voters: BTreeSet<NodeId>,
     /// The peer addresses of all members.
     pub members: BTreeMap<NodeId, String>,
+    /// The storages that the membership knows the members with.
+    pub storages: BTreeMap<NodeId, String>,
+    /// What the leader said last, when this node does not lead: see [`Status::peers`].
+    pub leader_hears: BTreeMap<NodeId, PeerStatus>,
     /// Known to the leader alone: what it hears from the others.
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// Whether its disk is full: it takes on nothing more.
@@ -76,6 +81,24 @@ pub struct PeerStatus {
     pub reachable: bool,
     /// The index up to which its log is known to match.
     pub matched: Option<u64>,
+    /// How long ago it answered; none when it never did since this node leads.
+    pub silent_for: Option<Duration>,
+}
+
+/// What the leader said last of what it hears, for the nodes that do not lead.
+#[derive(Default)]
+pub(crate) struct LeaderHears(Mutex<BTreeMap<NodeId, PeerStatus>>);
+
+impl LeaderHears {
+    /// Takes over what was said; nothing when there is no leader.
+    pub(crate) fn take(&self, said: BTreeMap<NodeId, PeerStatus>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = said;
+    }
+
+    /// What was said last.
+    pub(crate) fn said(&self) -> BTreeMap<NodeId, PeerStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 pub(crate) fn peers(
@@ -88,8 +111,9 @@ pub(crate) fn peers(
         .filter(|(node, _)| **node != metrics.id)
         .map(|(node, matched)| {
             let answered = metrics.heartbeat.as_ref().and_then(|answered| answered.get(node)?.as_ref());
-            let reachable = answered.is_some_and(|at| at.into_inner().elapsed() < patience);
-            (NodeId(*node), PeerStatus { reachable, matched: matched.map(|id| id.index) })
+            let silent_for = answered.map(|at| at.into_inner().elapsed());
+            let reachable = silent_for.is_some_and(|silence| silence < patience);
+            (NodeId(*node), PeerStatus { reachable, matched: matched.map(|id| id.index), silent_for })
         })
         .collect()
 }

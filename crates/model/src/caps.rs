@@ -60,5 +60,11 @@ pub const ENDED_ROTATIONS: usize = 16;
 pub const ENDED_GRANTS: usize = 1_000;
 /// Longest text of one ledger entry, in bytes; what is longer is cut.
 pub const LEDGER_TEXT_BYTES: usize = 256;
+/// Shortest life of a join token.
+pub const JOIN_TOKEN_MIN: Span = Span::seconds(1);
+/// Longest life of a join token.
+pub const JOIN_TOKEN_MAX: Span = Span::hours(24);
+/// Join tokens kept; when another one is made, the oldest dead one is forgotten.
+pub const JOIN_TOKENS: usize = 256;
 /// Longest text of one audit record, in bytes; what is longer is cut.
 pub const AUDIT_TEXT_BYTES: usize = 4 * 1_024;

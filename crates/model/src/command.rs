@@ -4,9 +4,11 @@ use crate::time::Time;
 
 mod body;
 mod key;
+mod membership;
 
 pub use body::*;
 pub use key::*;
+pub use membership::*;
 
 /// The encoding that [`Stamped::encode`] writes.
 const VERSION: u8 = 1;
@@ -190,6 +192,14 @@ commands! {
     91 "secret.read" RecordRead;
     /// Records that an operator changes what the nodes do, before they are asked to.
     92 "cluster.change" ChangeCluster;
+    /// Gives a new node its id.
+    120 "node.admit" AdmitNode;
+    /// Turns a node out for good.
+    121 "node.remove" RemoveNode;
+    /// Makes a token that lets one node in.
+    122 "join-token.create" CreateJoinToken;
+    /// Revokes a join token.
+    123 "join-token.revoke" RevokeJoinToken;
     /// Puts a new data key in place; the one before is retired.
     140 "key.add" AddDataKey;
     /// Values of a retiring data key are sealed under the active one.

@@ -17,6 +17,7 @@ pub mod grant;
 pub mod identity;
 pub mod key;
 pub mod ledger;
+pub mod membership;
 pub mod name;
 pub mod node;
 pub mod outcome;

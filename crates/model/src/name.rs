@@ -87,6 +87,8 @@ names! {
     ConsumerName = "consumer";
     /// The name of a token.
     TokenName = "token";
+    /// The name of a join token.
+    JoinTokenName = "join token";
 }
 
 fn is_name(text: &str) -> bool {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    name::{GrantId, RevocationId, RotationId},
+    name::{GrantId, NodeId, RevocationId, RotationId},
     refusal::Refusal,
 };
 
@@ -38,4 +38,6 @@ pub enum Applied {
         /// Which answers were refused and why; all others were taken in.
         refused: Vec<(u32, Refusal)>,
     },
+    /// A node was let in, or was so before.
+    Admitted(NodeId),
 }

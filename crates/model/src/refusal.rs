@@ -187,6 +187,12 @@ codes! {
         "look at what was put back, then let it fire with `revolve cluster snapshot confirm --reason …`";
     /// Nothing waits to be confirmed.
     NotObserving = "not_observing", "nothing needs to be done";
+    /// The join token does not let a node in.
+    JoinToken = "join_token", "ask an admin for another with `revolve cluster invite`";
+    /// The node that asks holds another root key than the cluster.
+    RootKeyDiffers = "root_key_differs", "give the new node the root key of the cluster it shall join";
+    /// The node was turned out of the cluster for good.
+    NodeRemoved = "node_removed", "let the machine join anew with an empty data folder: `revolve cluster join`";
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::{
     index::Index,
     key::{DataKey, RootKey},
     ledger::{LedgerEntry, LedgerHead, Lost, Restoration},
+    membership::{JoinToken, Membership},
     name::ScheduleName,
     node::Node,
     outcome::Outcome,
@@ -105,6 +106,8 @@ pub struct State {
     pub(crate) lost: Table<Lost>,
     /// Entries of the ledger that were not handed out yet.
     pub(crate) stated: Vec<LedgerEntry>,
+    pub(crate) memberships: Table<Membership>,
+    pub(crate) join_tokens: Table<JoinToken>,
     /// Derived: the row of `meta`, written back once per command.
     pub(crate) facts: Meta,
     /// Derived: every timer by its instant.
@@ -125,8 +128,8 @@ macro_rules! each_table {
     };
     (merge $state:ident, $part:ident, $table:ident, $other:ident => $do:expr) => {
         each_table!(@pairs $state, $part, $table, $other, $do, meta identities targets stores credentials versions
-            schedules rotations events revocations consumers grants tokens nodes audit ledger restoration lost
-            data_keys root_keys)
+            schedules rotations events revocations consumers grants tokens nodes audit memberships join_tokens ledger
+            restoration lost data_keys root_keys)
     };
     (@pairs $state:ident, $part:ident, $table:ident, $other:ident, $do:expr, $($name:ident)*) => {
         $({
@@ -136,8 +139,8 @@ macro_rules! each_table {
     };
     (@all $access:tt $state:ident, $table:ident, $do:expr) => {
         each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
-            rotations events revocations consumers grants tokens nodes audit ledger restoration lost data_keys
-            root_keys)
+            rotations events revocations consumers grants tokens nodes audit memberships join_tokens ledger restoration
+            lost data_keys root_keys)
     };
     (@each $access:tt $state:ident, $table:ident, $do:expr, $($name:ident)*) => {
         $(each_table!(@one $access $state, $table, $do, $name);)*
@@ -179,6 +182,8 @@ impl State {
             .chain(self.tokens.records())
             .chain(self.nodes.records())
             .chain(self.audit.records())
+            .chain(self.memberships.records())
+            .chain(self.join_tokens.records())
             .chain(self.ledger.records())
             .chain(self.restoration.records())
             .chain(self.lost.records())

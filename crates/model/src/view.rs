@@ -13,6 +13,7 @@ use crate::{
     identity::Identity,
     key::{DataKey, DataKeyState, RootKey, RootKeyState},
     ledger::{Lost, Restoration},
+    membership::{JoinToken, Membership},
     name::{CredentialName, TargetName},
     node::Node,
     rotation::Rotation,
@@ -72,6 +73,10 @@ tables! {
     restoration: Restoration;
     /// Credentials whose current secret was lost by that.
     lost: Lost;
+    /// What was decided about nodes that came or went, by id.
+    memberships: Membership;
+    /// Join tokens by name.
+    join_tokens: JoinToken;
 }
 
 impl State {

@@ -1,6 +1,12 @@
 //! Connections to the other nodes. They are made when first used, kept, and made again when they break.
 
-use std::{collections::BTreeMap, error::Error as _, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error as _,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use api::v1::{self, peer_client::PeerClient};
 use bytes::Bytes;
@@ -20,7 +26,7 @@ use crate::{
     membership::Rejoined,
     raft::LogId,
     settings::Settings,
-    steer::Order,
+    steer::{Order, Unheeded},
 };
 
 /// HTTP/2 windows: several full appends may be under way.
@@ -64,46 +70,113 @@ impl From<io::Error> for CallError {
     }
 }
 
-/// The other nodes.
+/// The other nodes: those of the membership once there is one, those of the settings before. Connections are made when
+/// they are needed, and let go of when a node leaves.
 #[derive(Clone)]
-pub(crate) struct Peers(Arc<BTreeMap<NodeId, Peer>>);
+pub(crate) struct Peers(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    keys: Keys,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// The members with their addresses; nothing before a membership was seen.
+    members: Option<BTreeMap<NodeId, String>>,
+    connected: BTreeMap<NodeId, Peer>,
+}
 
 /// One node: votes, appends and heartbeats travel beside snapshots and proposals, not behind them.
 struct Peer {
+    address: String,
     raft: Channel,
     bulk: Channel,
 }
 
 impl Peers {
-    /// Prepares connections; none is made yet.
+    /// Knows the nodes of the settings; no connection is made yet.
     pub(crate) fn new(settings: &Settings, keys: &Keys) -> Result<Self, StartError> {
-        let others = settings.peers.iter().filter(|(node, _)| **node != settings.node);
-        let peers = others.map(|(node, address)| {
-            let endpoint = endpoint(address, settings, keys, *node).map_err(|error| {
+        for (node, address) in &settings.peers {
+            endpoint(address, settings, keys, *node).map_err(|error| {
                 StartError::Settings(format!("address `{address}` of `{node}` cannot be used: {error}"))
             })?;
-            Ok((*node, Peer { raft: endpoint.connect_lazy(), bulk: endpoint.connect_lazy() }))
-        });
-        Ok(Self(Arc::new(peers.collect::<Result<_, StartError>>()?)))
+        }
+        let inner = Inner { settings: settings.clone(), keys: keys.clone(), held: Mutex::default() };
+        Ok(Self(Arc::new(inner)))
     }
 
-    /// The other nodes' ids.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.0.keys().copied()
+    /// The other members' ids; before there is a membership, those of the settings.
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        let held = self.held();
+        let known = held.members.as_ref().unwrap_or(&self.0.settings.peers);
+        known.keys().copied().filter(|node| *node != self.0.settings.node).collect()
+    }
+
+    /// The other members' ids and those of the settings: a node that was away for long may know members that are no
+    /// more, and must still find one that is.
+    pub(crate) fn everyone(&self) -> Vec<NodeId> {
+        let mut ids: BTreeSet<NodeId> = self.ids().into_iter().collect();
+        ids.extend(self.0.settings.peers.keys().filter(|node| **node != self.0.settings.node));
+        ids.into_iter().collect()
+    }
+
+    /// Takes over a membership; none is no news.
+    pub(crate) fn follow(&self, members: BTreeMap<NodeId, String>) {
+        if members.is_empty() {
+            return;
+        }
+        let mut held = self.held();
+        held.connected.retain(|node, _| members.contains_key(node));
+        held.members = Some(members);
+    }
+
+    /// A node that Raft is about to speak to; the membership that names it may not have been followed yet.
+    pub(super) fn meet(&self, node: NodeId, address: &str) {
+        let mut held = self.held();
+        if let Some(members) = &mut held.members {
+            members.entry(node).or_insert_with(|| address.to_owned());
+        } else if !self.0.settings.peers.contains_key(&node) {
+            held.members = Some(self.0.settings.peers.clone().into_iter().chain([(node, address.to_owned())]).collect());
+        }
     }
 
     /// For votes, appends and heartbeats.
     pub(super) fn raft(&self, node: NodeId) -> Result<PeerClient<Channel>, CallError> {
-        Ok(client(&self.peer(node)?.raft))
+        self.connected(node, |peer| client(&peer.raft))
     }
 
     /// For snapshots and proposals.
     pub(super) fn bulk(&self, node: NodeId) -> Result<PeerClient<Channel>, CallError> {
-        Ok(client(&self.peer(node)?.bulk))
+        self.connected(node, |peer| client(&peer.bulk))
     }
 
-    fn peer(&self, node: NodeId) -> Result<&Peer, CallError> {
-        self.0.get(&node).ok_or_else(|| CallError::NotSent(format!("`{node}` is not among the peers").into()))
+    fn connected<T>(&self, node: NodeId, with: impl FnOnce(&Peer) -> T) -> Result<T, CallError> {
+        let Inner { settings, keys, .. } = &*self.0;
+        let mut held = self.held();
+        let Held { members, connected } = &mut *held;
+        // What this node was told itself goes first: it may reach another by another way than the others do.
+        let address = settings.peers.get(&node).or_else(|| members.as_ref()?.get(&node));
+        let address = address
+            .filter(|_| node != settings.node)
+            .ok_or_else(|| CallError::NotSent(format!("`{node}` is not among the peers").into()))?;
+        if connected.get(&node).is_none_or(|peer| peer.address != *address) {
+            let endpoint = endpoint(address, settings, keys, node)
+                .map_err(|error| CallError::NotSent(error.into()))?;
+            let peer = Peer {
+                address: address.clone(),
+                raft: endpoint.connect_lazy(),
+                bulk: endpoint.connect_lazy(),
+            };
+            connected.insert(node, peer);
+        }
+        let peer = connected.get(&node).expect("it was connected above");
+        Ok(with(peer))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands proposals to `leader`.
@@ -141,7 +214,7 @@ impl Peers {
     /// Asks `node` what it knows of itself and of the others.
     pub(crate) async fn describe(&self, node: NodeId, timeout: Duration) -> Result<Description, CallError> {
         let mut client = self.raft(node)?;
-        let response = within(timeout, client.describe(v1::PeerDescribeRequest {})).await?;
+        let response = within(timeout, client.describe(v1::PeerDescribeRequest { node: self.0.settings.node.0 })).await?;
         Ok(wire::read_description(response)?)
     }
 
@@ -164,10 +237,10 @@ impl Peers {
         node: NodeId,
         order: Order,
         timeout: Duration,
-    ) -> Result<Result<(), String>, CallError> {
+    ) -> Result<Result<(), Unheeded>, CallError> {
         let mut client = self.bulk(node)?;
         let response = within(timeout, client.steer(wire::write_order(order))).await?;
-        Ok(response.refused.map_or(Ok(()), Err))
+        Ok(wire::read_heeded(response))
     }
 
     /// Fetches entries of the ledger above `after` from `node`; none when it has no more.

@@ -61,6 +61,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> Client {
+        self.peers.meet(NodeId(target), &member.address);
         Client { network: self.clone(), target: NodeId(target), storage: member.storage }
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     propose::Proposer,
     raft::{Entry, Payload, Raft, Snapshot, Types},
     space::Space,
+    status,
     steer::Steering,
 };
 
@@ -66,6 +67,7 @@ pub(crate) struct Service {
     pub(crate) raft: Raft,
     pub(crate) snapshots: Arc<SnapshotFolder>,
     pub(crate) proposer: Proposer,
+    pub(crate) heartbeat: Duration,
     /// Longest time a forwarded call may take.
     pub(crate) timeout: Duration,
     pub(crate) shutdown: CancellationToken,
@@ -112,7 +114,7 @@ impl Service {
         })
     }
 
-    fn description(&self, initialised: bool) -> Description {
+    fn description(&self, initialised: bool, asks: NodeId) -> Description {
         let storage = self.gate.storage();
         let metrics = self.raft.metrics().borrow_watched().clone();
         let mut promises = self.promises.all();
@@ -130,6 +132,8 @@ impl Service {
             full: self.space.is_full_here(),
             time: self.clock.now(),
             clock_off: self.clock.off().is_some(),
+            removed: self.view.state().removal_of(asks).map(|removal| removal.reason.clone()),
+            hears: status::peers(&metrics, self.heartbeat),
         }
     }
 
@@ -306,10 +310,11 @@ impl Peer for Service {
 
     async fn describe(
         &self,
-        _request: Request<v1::PeerDescribeRequest>,
+        request: Request<v1::PeerDescribeRequest>,
     ) -> Result<Response<v1::PeerDescribeResponse>, Status> {
         let initialised = self.raft.is_initialized().await.map_err(stopped)?;
-        Ok(Response::new(wire::write_description(self.description(initialised))))
+        let asks = NodeId(request.into_inner().node);
+        Ok(Response::new(wire::write_description(self.description(initialised, asks))))
     }
 
     async fn rejoin(
@@ -329,8 +334,7 @@ impl Peer for Service {
         request: Request<v1::PeerSteerRequest>,
     ) -> Result<Response<v1::PeerSteerResponse>, Status> {
         let order = wire::read_order(&request.into_inner()).map_err(malformed)?;
-        let refused = self.steering.here(order).await.err();
-        Ok(Response::new(v1::PeerSteerResponse { refused }))
+        Ok(Response::new(wire::write_heeded(self.steering.here(order).await)))
     }
 
     async fn fetch_ledger(

@@ -1,6 +1,6 @@
 //! Between the wire's messages and openraft's types.
 
-use std::io;
+use std::{io, time::Duration};
 
 use api::v1;
 use bytes::Bytes;
@@ -19,7 +19,8 @@ use crate::{
     promise::Promise,
     propose::Answer,
     raft::{Entry, LogId, Packed, Types, Vote, damaged, entry, log_id, term_and_index},
-    steer::Order,
+    status::PeerStatus,
+    steer::{Order, Unheeded},
 };
 
 /// What a forwarded proposal came back as.
@@ -206,8 +207,19 @@ pub(super) fn read_storage(bytes: &[u8]) -> io::Result<Uuid> {
 }
 
 pub(super) fn write_description(description: Description) -> v1::PeerDescribeResponse {
-    let Description { node, initialised, storage, membership, promises, digests, full, time, clock_off } =
-        description;
+    let Description {
+        node,
+        initialised,
+        storage,
+        membership,
+        promises,
+        digests,
+        full,
+        time,
+        clock_off,
+        removed,
+        hears,
+    } = description;
     let promises = promises.into_iter().map(|(storage, promise)| v1::PeerPromise {
         node: promise.node,
         storage: write_storage(storage),
@@ -227,7 +239,20 @@ pub(super) fn write_description(description: Description) -> v1::PeerDescribeRes
         full,
         time_ms: time.0,
         clock_off,
+        removed,
+        hears: hears.into_iter().map(write_peer_status).collect(),
     }
+}
+
+fn write_peer_status((node, peer): (NodeId, PeerStatus)) -> v1::PeerHeard {
+    let silent_ms = peer.silent_for.map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX));
+    v1::PeerHeard { node: node.0, reachable: peer.reachable, matched: peer.matched, silent_ms }
+}
+
+fn read_peer_status(message: v1::PeerHeard) -> (NodeId, PeerStatus) {
+    let silent_for = message.silent_ms.map(Duration::from_millis);
+    let status = PeerStatus { reachable: message.reachable, matched: message.matched, silent_for };
+    (NodeId(message.node), status)
 }
 
 fn write_member((node, member): (NodeId, Registered)) -> v1::PeerMember {
@@ -260,6 +285,8 @@ pub(super) fn read_description(message: v1::PeerDescribeResponse) -> io::Result<
         full: message.full,
         time: Time(message.time_ms),
         clock_off: message.clock_off,
+        removed: message.removed,
+        hears: message.hears.into_iter().map(read_peer_status).collect(),
     })
 }
 
@@ -268,6 +295,9 @@ pub(super) fn write_order(order: Order) -> v1::PeerSteerRequest {
     let order = match order {
         Order::TransferLeader(to) => Written::TransferLeaderTo(to.0),
         Order::PermitRejoin => Written::PermitRejoin(v1::PeerPermitRejoin {}),
+        Order::Promote(node) => Written::Promote(node.0),
+        Order::MayRemove(node) => Written::MayRemove(node.0),
+        Order::Remove(node) => Written::Remove(node.0),
     };
     v1::PeerSteerRequest { order: Some(order) }
 }
@@ -277,15 +307,36 @@ pub(super) fn read_order(message: &v1::PeerSteerRequest) -> io::Result<Order> {
     Ok(match message.order {
         Some(Written::TransferLeaderTo(to)) => Order::TransferLeader(NodeId(to)),
         Some(Written::PermitRejoin(v1::PeerPermitRejoin {})) => Order::PermitRejoin,
+        Some(Written::Promote(node)) => Order::Promote(NodeId(node)),
+        Some(Written::MayRemove(node)) => Order::MayRemove(NodeId(node)),
+        Some(Written::Remove(node)) => Order::Remove(NodeId(node)),
         None => return Err(missing("order")),
     })
+}
+
+pub(super) fn write_heeded(heeded: Result<(), Unheeded>) -> v1::PeerSteerResponse {
+    match heeded {
+        Ok(()) => v1::PeerSteerResponse::default(),
+        Err(Unheeded::NotLeader(leader)) => {
+            v1::PeerSteerResponse { refused: None, not_leader: Some(write_not_leader(leader)) }
+        }
+        Err(Unheeded::Refused(reason)) => v1::PeerSteerResponse { refused: Some(reason), not_leader: None },
+    }
+}
+
+pub(super) fn read_heeded(message: v1::PeerSteerResponse) -> Result<(), Unheeded> {
+    match (message.not_leader, message.refused) {
+        (Some(leader), _) => Err(Unheeded::NotLeader(read_not_leader(&leader))),
+        (None, Some(reason)) => Err(Unheeded::Refused(reason)),
+        (None, None) => Ok(()),
+    }
 }
 
 pub(super) fn write_rejoined(rejoined: Rejoined) -> v1::PeerRejoinResponse {
     use v1::peer_rejoin_response::Result as Written;
     let result = match rejoined {
         Rejoined::Voter => Written::Voter(v1::PeerRejoinVoter {}),
-        Rejoined::Learner { lag } => Written::Learner(v1::PeerRejoinLearner { lag }),
+        Rejoined::Learner { lag, stays } => Written::Learner(v1::PeerRejoinLearner { lag, stays }),
         Rejoined::NotLeader(leader) => Written::NotLeader(write_not_leader(leader)),
         Rejoined::Refused(reason) => Written::Refused(reason),
     };
@@ -296,7 +347,7 @@ pub(super) fn read_rejoined(message: v1::PeerRejoinResponse) -> io::Result<Rejoi
     use v1::peer_rejoin_response::Result as Written;
     Ok(match message.result.ok_or_else(|| missing("result"))? {
         Written::Voter(_) => Rejoined::Voter,
-        Written::Learner(learner) => Rejoined::Learner { lag: learner.lag },
+        Written::Learner(learner) => Rejoined::Learner { lag: learner.lag, stays: learner.stays },
         Written::NotLeader(leader) => Rejoined::NotLeader(read_not_leader(&leader)),
         Written::Refused(reason) => Rejoined::Refused(reason),
     })

@@ -5,6 +5,7 @@
 mod admission;
 mod diverged;
 mod kill;
+mod membership;
 mod nodes;
 #[cfg(feature = "planted")]
 mod planted;

@@ -36,6 +36,8 @@ pub struct Nodes {
     pub retention: Retention,
     pub rejoin: Rejoin,
     pub running: BTreeMap<NodeId, Cluster>,
+    /// The addresses in the settings of each node: those that were there before it.
+    told: BTreeMap<NodeId, BTreeMap<NodeId, String>>,
     listeners: BTreeMap<NodeId, TcpListener>,
 }
 
@@ -51,10 +53,11 @@ impl Nodes {
         let folder = tempfile::tempdir().unwrap();
         Self {
             folder,
-            addresses,
             retention: Retention::default(),
             rejoin: Rejoin::default(),
             running: BTreeMap::new(),
+            told: addresses.keys().map(|node| (*node, addresses.clone())).collect(),
+            addresses,
             listeners,
         }
     }
@@ -68,12 +71,20 @@ impl Nodes {
         nodes
     }
 
+    /// Gives a node that is to come a place, and what it was told of the others when it was let in.
+    pub async fn add(&mut self, node: NodeId) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.addresses.insert(node, listener.local_addr().unwrap().to_string());
+        self.listeners.insert(node, listener);
+        self.told.insert(node, self.addresses.clone());
+    }
+
     pub fn data(&self, node: NodeId) -> PathBuf {
         self.folder.path().join(node.to_string())
     }
 
     pub fn settings(&self, node: NodeId) -> Settings {
-        let mut settings = Settings::new(node, self.addresses.clone(), self.data(node));
+        let mut settings = Settings::new(node, self.told[&node].clone(), self.data(node));
         settings.timing = fast();
         settings.retention = self.retention;
         settings.rejoin = self.rejoin;

@@ -3,7 +3,8 @@
 use crate::{
     State,
     command::{
-        AnnounceNode, ChangeCluster, IssueToken, RecordRead, RecordRefusals, ReportReachable, RevokeToken,
+        AnnounceNode, ChangeCluster, ClusterChange, IssueToken, RecordRead, RecordRefusals, ReportReachable,
+        RevokeToken,
     },
     node::Node,
     outcome::{Applied, Outcome},
@@ -78,6 +79,9 @@ impl State {
     pub(super) fn announce_node(&mut self, command: &AnnounceNode) -> Outcome {
         check::optional_text("clientAddress", &command.client_address)?;
         check::optional_text("version", &command.version)?;
+        if let Some(removal) = self.removal_of(command.id) {
+            return refuse(Code::NodeRemoved, format!("`{}` was removed: {}", command.id, removal.reason));
+        }
         let old = self.nodes.get(&command.id);
         let node = Node {
             id: command.id,
@@ -123,12 +127,15 @@ impl State {
     }
 
     /// The nodes see to it; here stands that it was asked for.
-    pub(super) fn change_cluster(&self, command: &ChangeCluster) -> Outcome {
+    pub(super) fn change_cluster(&mut self, command: &ChangeCluster) -> Outcome {
         check::text("reason", &command.reason, Code::TextRequired)?;
-        if !self.nodes.contains(&command.node) {
+        if !self.nodes.contains(&command.node) && self.admission_of(command.node).is_none() {
             return refuse(Code::UnknownNode, format!("there is no `{}`", command.node));
         }
-        Ok(Applied::Unchanged)
+        Ok(match command.change {
+            ClusterChange::Promote => self.mark_promoted(command.node),
+            ClusterChange::TransferLeader | ClusterChange::Rejoin => Applied::Unchanged,
+        })
     }
 
     pub(super) fn record_refusals(&mut self, command: &RecordRefusals) -> Applied {

@@ -7,6 +7,7 @@ mod declare;
 mod feed;
 mod grant;
 mod key;
+mod membership;
 mod restore;
 mod revoke;
 mod rotate;
@@ -105,6 +106,10 @@ impl State {
             Command::Restored(body) => self.mark_restored(actor, body),
             Command::ConfirmRestore(body) => self.confirm_restore(actor, body),
             Command::RecordBackup(body) => self.record_backup(body),
+            Command::AdmitNode(body) => self.admit_node(body),
+            Command::RemoveNode(body) => self.remove_node(body),
+            Command::CreateJoinToken(body) => self.create_join_token(actor, body),
+            Command::RevokeJoinToken(body) => self.revoke_join_token(body),
             Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
                 unreachable!("these write their own audit records, see `apply`")
             }
@@ -268,6 +273,15 @@ fn describe(command: &Command) -> (String, String) {
         Command::Restored(c) => ("cluster".to_owned(), restored_text(c)),
         Command::ConfirmRestore(c) => ("cluster".to_owned(), c.reason.clone()),
         Command::RecordBackup(c) => ("cluster".to_owned(), c.reason.clone()),
+        Command::AdmitNode(c) => {
+            let token = c.invitation.as_ref().map(|invitation| object("join-token", &invitation.token));
+            (token.unwrap_or_else(|| "root-key".to_owned()), format!("peer address {}", c.peer_address))
+        }
+        Command::RemoveNode(c) => (object("node", &c.node), c.reason.clone()),
+        Command::CreateJoinToken(c) => {
+            (object("join-token", &c.name), format!("for {}: {}", c.ttl, c.reason))
+        }
+        Command::RevokeJoinToken(c) => (object("join-token", &c.name), c.reason.clone()),
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
     }
 }
@@ -340,6 +354,7 @@ fn append_effect(detail: &mut String, applied: &Applied) {
         Applied::Begun { fence } => format!("attempt {fence}"),
         Applied::Revoked { id, revisions } => format!("{id}, revisions {}", list(revisions.iter())),
         Applied::Requested(id) => id.to_string(),
+        Applied::Admitted(id) => id.to_string(),
     };
     if !detail.is_empty() {
         detail.push_str("; ");

@@ -468,6 +468,8 @@ pub enum ClusterChange {
     TransferLeader,
     /// The node does not vote, and may come back as a learner.
     Rejoin,
+    /// The node is to vote as soon as it has caught up.
+    Promote,
 }
 
 impl ClusterChange {
@@ -477,6 +479,7 @@ impl ClusterChange {
         match self {
             Self::TransferLeader => "transfer-leader",
             Self::Rejoin => "rejoin",
+            Self::Promote => "promote",
         }
     }
 }

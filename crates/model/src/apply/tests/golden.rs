@@ -24,6 +24,7 @@ use crate::{
     identity::Identity,
     key::{DataKey, DataKeyState, RootKey, RootKeyState},
     ledger::{LedgerHead, Lost, Restoration},
+    membership::{JoinToken, Membership},
     name::{GrantId, NodeId, RevocationId, RotationId},
     node::Node,
     outcome::Applied,
@@ -58,13 +59,15 @@ fn tables_keep_their_numbers() {
         Token::TAG,
         Node::TAG,
         AuditRecord::TAG,
+        Membership::TAG,
+        JoinToken::TAG,
         LedgerHead::TAG,
         Restoration::TAG,
         Lost::TAG,
         DataKey::TAG,
         RootKey::TAG,
     ];
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 24, 25, 26, 27, 28]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 22, 23, 24, 25, 26, 27, 28]);
 }
 
 /// Asserts that postcard writes the values as 0, 1, 2 … in this order.
@@ -180,6 +183,7 @@ fn enums_with_content_keep_their_numbers() {
         Applied::Revoked { id: RevocationId(1), revisions: vec![1] },
         Applied::Requested(GrantId(1)),
         Applied::Answered { refused: vec![(0, Refusal::new(Code::TextRequired, "x"))] },
+        Applied::Admitted(NodeId(1)),
     ]);
 }
 
@@ -284,6 +288,10 @@ fn deeds() -> Vec<Command> {
         .into(),
         ConfirmRestore { reason: reason() }.into(),
         RecordBackup { reason: reason() }.into(),
+        admission().into(),
+        RemoveNode { node: NodeId(2), reason: reason(), highest: NodeId(4) }.into(),
+        join_token().into(),
+        RevokeJoinToken { name: name("invited"), reason: reason() }.into(),
     ]
 }
 
@@ -298,6 +306,20 @@ fn key_commands() -> Vec<Command> {
         announced(2, &[OLD, NEW]).into(),
         FinishRootKey { id: OLD, nodes: [NodeId(1)].into(), reason: "why".into() }.into(),
     ]
+}
+
+fn join_token() -> CreateJoinToken {
+    CreateJoinToken { name: name("invited"), hash: [9; 32], ttl: Span::hours(1), reason: "why".into() }
+}
+
+fn admission() -> AdmitNode {
+    AdmitNode {
+        invitation: Some(Invitation { token: name("invited"), hash: [9; 32] }),
+        storage: [5; 16],
+        peer_address: "n:2".into(),
+        learner: true,
+        highest: NodeId(3),
+    }
 }
 
 fn token() -> IssueToken {
@@ -343,6 +365,9 @@ fn rows_keep_their_fields_and_their_order() {
     machine.ok(token());
     machine.ok(InstallDataKey { id: 1, wrapped: vec![1, 2, 3] });
     machine.ok(AnnounceNode { id: NodeId(2), client_address: "h:1".into(), version: "0.1.0".into() });
+    machine.ok(join_token());
+    machine.ok(admission());
+    machine.ok(RemoveNode { node: NodeId(3), reason: "why".into(), highest: NodeId(3) });
     machine.ok(revoke(Subject::Version(name("orders-db"), 1), ReasonCode::Hold));
     let rotation = machine.trigger();
     machine.perform(rotation, &[Step::Prepare]);
@@ -366,7 +391,7 @@ fn rows_keep_their_fields_and_their_order() {
         let value = record.value.as_deref().unwrap_or_default();
         writeln!(text, "{} {}\n  {}", record.table, hex(&record.key), hex(value)).unwrap();
     }
-    assert_eq!(kinds.len(), 20, "a row of each table");
+    assert_eq!(kinds.len(), 22, "a row of each table");
     writeln!(text, "digest {}", machine.state.digest()).unwrap();
     insta::assert_snapshot!("rows", text);
 }

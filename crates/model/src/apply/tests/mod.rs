@@ -10,6 +10,7 @@ mod golden;
 mod keys;
 mod lost;
 mod machine;
+mod membership;
 mod properties;
 mod receipts;
 mod retry;

@@ -7,6 +7,7 @@ use crate::{
     credential::{Credential, Version, VersionState},
     grant::{Grant, GrantStage},
     key::{DataKeyState, RootKeyState},
+    membership::Membership,
     outcome::Outcome,
     rotation::{Order, Rotation, Stage},
 };
@@ -19,6 +20,7 @@ pub(super) fn check(before: &State, after: &State, stamped: &Stamped, outcome: &
     check_rotations(before, after);
     check_grants(before, after);
     check_keys(before, after, &stamped.command);
+    check_nodes(before, after);
     for credential in after.credentials().values() {
         check_credential(after, credential);
     }
@@ -78,6 +80,26 @@ fn check_keys(before: &State, after: &State, command: &Command) {
         };
         assert_eq!(contents(before), contents(after), "sealing anew changed what is sealed");
     }
+}
+
+fn check_nodes(before: &State, after: &State) {
+    for (id, row) in after.memberships().iter() {
+        match before.memberships().get(id) {
+            Some(old) => {
+                assert!(old.removal.is_none() || old.removal == row.removal, "`{id}` is no longer removed");
+                let storage = |row: &Membership| row.admission.as_ref().map(|admission| admission.storage);
+                assert_eq!(storage(old), storage(row), "`{id}` was given to another");
+            }
+            None if row.removal.is_none() => {
+                let known = before.nodes().iter().map(|(id, _)| id);
+                let mut known = known.chain(before.memberships().iter().map(|(id, _)| id));
+                assert!(known.all(|other| other < id), "`{id}` is not above all that were known");
+            }
+            None => {}
+        }
+        assert!(row.removal.is_none() || !after.nodes().contains(id), "`{id}` was removed and is a node");
+    }
+    assert!(before.memberships().iter().all(|(id, _)| after.memberships().contains(id)));
 }
 
 fn check_feed(before: &State, after: &State) {

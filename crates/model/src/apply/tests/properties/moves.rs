@@ -321,7 +321,7 @@ impl Move {
 
     fn access(&self) -> Command {
         let token = || chosen(&["root", "t1", "t2"], self.b);
-        match self.a % 8 {
+        match self.a % 10 {
             0 => IssueToken {
                 name: token(),
                 principal: "bob".into(),
@@ -352,9 +352,30 @@ impl Move {
             }
             6 => RecordBackup { reason: pick(&["nightly", ""], self.b).into() }.into(),
             7 => ConfirmRestore { reason: "looked at".into() }.into(),
+            8..=10 => self.come_and_go(),
             _ => {
                 RecordRead { credential: chosen(&CREDENTIALS, self.b), version: u32::from(self.c % 3) }.into()
             }
+        }
+    }
+
+    fn come_and_go(&self) -> Command {
+        let (token, reason) = (chosen(&["j1", "j2"], self.b), "why".to_owned());
+        let (node, highest) = (NodeId(u64::from(self.b % 6)), NodeId(u64::from(self.c % 4)));
+        match self.c % 6 {
+            0 => CreateJoinToken { name: token, hash: [2; 32], ttl: Span::minutes(u64::from(self.b)), reason }
+                .into(),
+            1 => RevokeJoinToken { name: token, reason }.into(),
+            2 => RemoveNode { node, reason, highest }.into(),
+            3 => ChangeCluster { node, change: ClusterChange::Promote, reason }.into(),
+            _ => AdmitNode {
+                invitation: (self.b % 4 > 0).then_some(Invitation { token, hash: [2; 32] }),
+                storage: [self.b % 8; 16],
+                peer_address: format!("n:{}", self.b % 2),
+                learner: self.b.is_multiple_of(3),
+                highest,
+            }
+            .into(),
         }
     }
 }
