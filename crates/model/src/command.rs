@@ -3,8 +3,10 @@
 use crate::time::Time;
 
 mod body;
+mod certificate;
 
 pub use body::*;
+pub use certificate::*;
 
 /// The encoding that [`Stamped::encode`] writes.
 const VERSION: u8 = 1;
@@ -188,6 +190,10 @@ commands! {
     91 "secret.read" RecordRead;
     /// Records that an operator changes what the nodes do, before they are asked to.
     92 "cluster.change" ChangeCluster;
+    /// Records a certificate of a client before it is issued.
+    110 "certificate.record" RecordCertificate;
+    /// Lets a certificate, or every certificate of a node, be good no more.
+    111 "certificate.revoke" RevokeCertificate;
 }
 
 #[cfg(test)]

@@ -87,6 +87,8 @@ names! {
     ConsumerName = "consumer";
     /// The name of a token.
     TokenName = "token";
+    /// Whose a certificate of the client port is.
+    CertificateName = "certificate";
 }
 
 fn is_name(text: &str) -> bool {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attempt::Job,
     audit::{AuditHead, AuditRecord},
+    certificate::{Certificate, RevokedNode},
     command::Stamped,
     consumer::Consumer,
     credential::{Credential, Version},
@@ -95,6 +96,8 @@ pub struct State {
     pub(crate) tokens: Table<Token>,
     pub(crate) nodes: Table<Node>,
     pub(crate) audit: Table<AuditRecord>,
+    pub(crate) certificates: Table<Certificate>,
+    pub(crate) revoked_nodes: Table<RevokedNode>,
     /// Derived: the row of `meta`, written back once per command.
     pub(crate) facts: Meta,
     /// Derived: every timer by its instant.
@@ -115,7 +118,7 @@ macro_rules! each_table {
     };
     (@all $access:tt $state:ident, $table:ident, $do:expr) => {
         each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
-            rotations events revocations consumers grants tokens nodes audit)
+            rotations events revocations consumers grants tokens nodes audit certificates revoked_nodes)
     };
     (@each $access:tt $state:ident, $table:ident, $do:expr, $($name:ident)*) => {
         $(each_table!(@one $access $state, $table, $do, $name);)*
@@ -157,6 +160,8 @@ impl State {
             .chain(self.tokens.records())
             .chain(self.nodes.records())
             .chain(self.audit.records())
+            .chain(self.certificates.records())
+            .chain(self.revoked_nodes.records())
     }
 
     /// Builds a state from records.

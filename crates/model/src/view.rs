@@ -6,6 +6,7 @@ use crate::{
     DataKey, State,
     attempt::Job,
     audit::{AuditHead, AuditRecord},
+    certificate::{Certificate, RevokedNode, Serial},
     consumer::{Consumer, Subscription},
     credential::{Credential, Version},
     event::{About, Event, ReasonCode, Revocation, Subject},
@@ -63,6 +64,10 @@ tables! {
     nodes: Node;
     /// Audit records by sequence.
     audit: AuditRecord;
+    /// Certificates of clients by serial.
+    certificates: Certificate;
+    /// Nodes whose certificates are good no more, by id.
+    revoked_nodes: RevokedNode;
 }
 
 impl State {
@@ -88,6 +93,11 @@ impl State {
     #[must_use]
     pub fn data_key(&self) -> Option<DataKey> {
         self.facts.data_key.clone()
+    }
+
+    /// The serials of clients' certificates that are good no more.
+    pub fn revoked_serials(&self) -> impl Iterator<Item = &Serial> {
+        self.certificates.values().filter(|row| row.revoked.is_some()).map(|row| &row.serial)
     }
 
     /// The versions of a credential, oldest first.

@@ -2,6 +2,7 @@
 
 mod access;
 mod attempt;
+mod certificate;
 mod check;
 mod declare;
 mod feed;
@@ -91,6 +92,8 @@ impl State {
             Command::InstallDataKey(body) => self.install_data_key(body),
             Command::RecordRead(body) => self.record_read(body),
             Command::ChangeCluster(body) => self.change_cluster(body),
+            Command::RecordCertificate(body) => self.record_certificate(body),
+            Command::RevokeCertificate(body) => self.revoke_certificate(body),
             Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
                 unreachable!("these write their own audit records, see `apply`")
             }
@@ -241,6 +244,8 @@ fn describe(command: &Command) -> (String, String) {
         Command::ChangeCluster(c) => {
             (object("node", &c.node), format!("{}: {}", c.change.as_str(), c.reason))
         }
+        Command::RecordCertificate(c) => (object("certificate", &c.serial), format!("for {}", c.name)),
+        Command::RevokeCertificate(c) => (c.party.to_string(), format!("{}: {}", c.code.as_str(), c.reason)),
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
     }
 }

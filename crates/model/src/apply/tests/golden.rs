@@ -12,6 +12,7 @@ use super::{Machine, name};
 use crate::{
     attempt::{FailureClass, Job, Liveness, Step, StepOutcome},
     audit::AuditRecord,
+    certificate::{Certificate, Party, RevokedNode},
     command::*,
     consumer::Consumer,
     credential::{Credential, Placement, SharedException, Strategy, Version, VersionState},
@@ -51,8 +52,10 @@ fn tables_keep_their_numbers() {
         Token::TAG,
         Node::TAG,
         AuditRecord::TAG,
+        Certificate::TAG,
+        RevokedNode::TAG,
     ];
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21]);
 }
 
 /// Asserts that postcard writes the values as 0, 1, 2 … in this order.
@@ -120,6 +123,7 @@ fn enums_with_content_keep_their_numbers() {
         Strategy::Overlapping { username: user() },
     ]);
     assert_numbered(&[Job::Rotation(RotationId(1)), Job::Grant(GrantId(1))]);
+    assert_numbered(&[Party::Certificate("ab".parse().unwrap()), Party::Node(NodeId(1))]);
     assert_numbered(&[
         prepared_for("u"),
         StepOutcome::Done { note: user() },
@@ -254,7 +258,17 @@ fn deeds() -> Vec<Command> {
         RecordRefusals { refusals: vec![refusal] }.into(),
         RecordRead { credential: name("orders-db"), version: 2 }.into(),
         ChangeCluster { node: NodeId(2), change: ClusterChange::Rejoin, reason: reason() }.into(),
+        certificate().into(),
+        without(Party::Node(NodeId(2))).into(),
     ]
+}
+
+fn certificate() -> RecordCertificate {
+    RecordCertificate { serial: "4f0c6a".parse().unwrap(), name: name("ci"), expires: Time(START.0 + 9) }
+}
+
+fn without(party: Party) -> RevokeCertificate {
+    RevokeCertificate { party, code: ReasonCode::KeyCompromise, reason: "why".into() }
 }
 
 fn token() -> IssueToken {
@@ -301,6 +315,9 @@ fn rows_keep_their_fields_and_their_order() {
     machine.ok(InstallDataKey { id: 1, wrapped: vec![1, 2, 3] });
     machine.ok(AnnounceNode { id: NodeId(2), client_address: "h:1".into(), version: "0.1.0".into() });
     machine.ok(revoke(Subject::Version(name("orders-db"), 1), ReasonCode::Hold));
+    machine.ok(certificate());
+    machine.ok(without(Party::Certificate("4f0c6a".parse().unwrap())));
+    machine.ok(without(Party::Node(NodeId(2))));
     let rotation = machine.trigger();
     machine.perform(rotation, &[Step::Prepare]);
     machine.attempt(Job::Rotation(rotation), Step::Install, failed(FailureClass::Retryable, Span(5)));
@@ -315,7 +332,7 @@ fn rows_keep_their_fields_and_their_order() {
         let value = record.value.as_deref().unwrap_or_default();
         writeln!(text, "{} {}\n  {}", record.table, hex(&record.key), hex(value)).unwrap();
     }
-    assert_eq!(kinds.len(), 15, "a row of each table");
+    assert_eq!(kinds.len(), 17, "a row of each table");
     writeln!(text, "digest {}", machine.state.digest()).unwrap();
     insta::assert_snapshot!("rows", text);
 }
