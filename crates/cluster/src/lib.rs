@@ -39,4 +39,4 @@ pub use cluster::Cluster;
 pub use error::{ProposeError, ReadError, StartError, SteerError};
 pub use propose::COMMAND_BYTES;
 pub use settings::{Rejoin, Retention, Settings, Timing};
-pub use status::{PeerStatus, Progress, Status};
+pub use status::{PeerStatus, Progress, RefusedPeer, Status};

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
@@ -18,6 +19,9 @@ use crate::{Connections, Cut, Refusal, refusal};
 const HANDSHAKES: usize = 256;
 /// A connection that has not finished its handshake by then is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long, and for how many reads, a refused connection is listened to.
+const PARTING: Duration = Duration::from_secs(1);
+const PARTING_READS: usize = 64;
 /// Connections that wait to be served.
 const WAITING: usize = 64;
 /// The wait after a connection could not be accepted, such as for want of file descriptors.
@@ -90,7 +94,8 @@ impl Handshake {
         if let Err(error) = stream.set_nodelay(true) {
             return tracing::debug!(%from, %error, "the connection is gone already");
         }
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await {
+        let handshake = self.acceptor.accept(stream).into_fallible();
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => {
                 let party = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
                 let kept = self.connections.keep(stream, party);
@@ -98,11 +103,31 @@ impl Handshake {
                 // When nobody takes it the port is closing.
                 drop(sender.send(Ok(kept)).await);
             }
-            Ok(Err(error)) => match refusal(&error) {
-                Some(refusal) => (self.refused)(from, &refusal),
-                None => tracing::debug!(%from, %error, "a handshake was broken off"),
-            },
+            Ok(Err((error, stream))) => {
+                match refusal(&error) {
+                    Some(refusal) => (self.refused)(from, &refusal),
+                    None => tracing::debug!(%from, %error, "a handshake was broken off"),
+                }
+                part(stream).await;
+            }
             Err(_) => tracing::debug!(%from, "a handshake took too long"),
         }
     }
+}
+
+/// Closes a connection that was refused. The other side may be sending already, and would lose the alert that says why if
+/// the connection were reset for that: what it sends is read, and thrown away.
+async fn part(mut stream: TcpStream) {
+    let mut rest = [0; 1_024];
+    let parting = async {
+        stream.shutdown().await?;
+        for _ in 0..PARTING_READS {
+            if stream.read(&mut rest).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    // It is closed in any case.
+    drop(tokio::time::timeout(PARTING, parting).await);
 }

@@ -13,6 +13,7 @@ mod own;
 mod refused;
 mod revoked;
 mod setup;
+mod throttle;
 mod trust;
 
 pub use accept::{Accepted, Accepting, accept};
@@ -26,6 +27,7 @@ pub use own::Own;
 pub use refused::{Refusal, refusal};
 pub use revoked::Revoked;
 pub use setup::{client_config, server_config};
+pub use throttle::Throttle;
 pub use trust::Trust;
 
 /// Why certificates cannot be made or used.

@@ -12,7 +12,7 @@ use tonic::{
 
 use uuid::Uuid;
 
-use super::{MESSAGE_BYTES, tls::Keys, wire};
+use super::{MESSAGE_BYTES, tls::PeerTls, wire};
 use crate::{
     admission::Description,
     error::StartError,
@@ -76,13 +76,14 @@ struct Peer {
 
 impl Peers {
     /// Prepares connections; none is made yet.
-    pub(crate) fn new(settings: &Settings, keys: &Keys) -> Result<Self, StartError> {
+    pub(crate) fn new(settings: &Settings, tls: &PeerTls) -> Result<Self, StartError> {
         let others = settings.peers.iter().filter(|(node, _)| **node != settings.node);
         let peers = others.map(|(node, address)| {
-            let endpoint = endpoint(address, settings, keys, *node).map_err(|error| {
+            let endpoint = endpoint(address, settings).map_err(|error| {
                 StartError::Settings(format!("address `{address}` of `{node}` cannot be used: {error}"))
             })?;
-            Ok((*node, Peer { raft: endpoint.connect_lazy(), bulk: endpoint.connect_lazy() }))
+            let (raft, bulk) = (tls.connect_lazy(&endpoint, *node)?, tls.connect_lazy(&endpoint, *node)?);
+            Ok((*node, Peer { raft, bulk }))
         });
         Ok(Self(Arc::new(peers.collect::<Result<_, StartError>>()?)))
     }
@@ -201,16 +202,10 @@ impl Peers {
     }
 }
 
-fn endpoint(
-    address: &str,
-    settings: &Settings,
-    keys: &Keys,
-    node: NodeId,
-) -> Result<Endpoint, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(format!("https://{address}"))?
-        .tls_config(keys.client(node))?
+/// The connector speaks TLS, which tonic does not see: for tonic the address is one of plain HTTP.
+fn endpoint(address: &str, settings: &Settings) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(settings.timing.election_min)
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEPALIVE)

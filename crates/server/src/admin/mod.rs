@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod certificate;
 mod cluster;
 mod grant;
 mod page;
@@ -112,6 +113,10 @@ service! {
     get_cluster(GetClusterRequest) -> GetClusterResponse = Look cluster::get;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse = ChangeCluster cluster::transfer_leader;
     permit_rejoin(PermitRejoinRequest) -> PermitRejoinResponse = ChangeCluster cluster::permit_rejoin;
+
+    issue_certificate(IssueCertificateRequest) -> IssueCertificateResponse = Certificates certificate::issue;
+    list_certificates(ListCertificatesRequest) -> ListCertificatesResponse = ListCertificates certificate::list;
+    revoke_certificate(RevokeCertificateRequest) -> RevokeCertificateResponse = Certificates certificate::revoke;
 }
 
 #[cfg(test)]
