@@ -22,5 +22,6 @@ mod stories {
     mod stage;
     mod store_aws;
     mod target_down;
+    mod tls;
     mod volatile;
 }

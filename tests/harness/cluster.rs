@@ -1,7 +1,10 @@
 //! A cluster of real `revolve server` processes on loopback, each with its own data folder and log.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
@@ -9,7 +12,9 @@ use std::time::Duration;
 use client::{Client, Options, v1};
 use secrecy::SecretString;
 use tempfile::TempDir;
+use tls::Kind;
 
+use crate::certificates::Authorities;
 use crate::network::{Network, Wiring};
 use crate::{Child, bad_disk, eventually, false_clock, power, surroundings};
 
@@ -35,6 +40,13 @@ pub struct Setup {
     pub false_clocks: bool,
     /// What stands under `[limits]` in every node's configuration beside the shortest interval of a schedule.
     pub limits: Vec<(String, u64)>,
+    /// Whether clients and nodes show each other certificates on the client port; else it speaks plain text, or what the
+    /// wiring wants.
+    pub mutual_tls: bool,
+    /// What clients check the nodes against, PEM; the cluster's own authority where none is given.
+    pub ca: Option<String>,
+    /// What stands at the end of every node's configuration.
+    pub configuration: String,
 }
 
 impl Default for Setup {
@@ -47,6 +59,9 @@ impl Default for Setup {
             bad_disks: false,
             false_clocks: false,
             limits: Vec::new(),
+            mutual_tls: false,
+            ca: None,
+            configuration: String::new(),
         }
     }
 }
@@ -81,8 +96,17 @@ impl Cluster {
         let network = Network::lay(setup.wiring, setup.nodes, folder.path()).await;
         let ids = 1..=setup.nodes;
         for id in ids.clone() {
-            fs::write(configuration(folder.path(), id), configuration_text(id, &network, &setup.limits))
+            fs::write(configuration(folder.path(), id), configuration_text(id, &network, &setup))
                 .expect("a folder of ours");
+        }
+        if setup.mutual_tls {
+            let authorities = Authorities::of(folder.path());
+            let admin = authorities.client("admin");
+            let write = |name, text: &str| private(&folder.path().join(name), text);
+            let own = authorities.at(Kind::Client).pem();
+            write("ca.pem", setup.ca.as_deref().unwrap_or(own));
+            write("admin.pem", &admin.pem);
+            write("admin.key", &admin.key_pem);
         }
         let mut cluster = Self { nodes: ids.map(|id| (id, None)).collect(), network, folder, setup };
         for id in 1..=cluster.setup.nodes {
@@ -243,7 +267,7 @@ impl Cluster {
     /// When the addresses cannot be used.
     #[must_use]
     pub fn client(&self, token: SecretString) -> Client {
-        let options = self.network.trusted(Options::new(self.addresses())).token(token);
+        let options = self.trusted(Options::new(self.addresses())).token(token);
         Client::connect(options).expect("addresses of ours")
     }
 
@@ -264,18 +288,39 @@ impl Cluster {
     /// When there is no such node.
     #[must_use]
     pub fn options_of(&self, id: u64) -> Options {
-        self.network.trusted(Options::new([self.network.url(id)])).token(self.admin_token())
+        self.trusted(Options::new([self.url(id)])).token(self.admin_token())
     }
 
     /// Where clients reach a node, `host:port`.
     #[must_use]
     pub fn client_address(&self, id: u64) -> String {
-        let url = self.network.url(id);
+        let url = self.url(id);
         url.rsplit_once('/').map_or(url.clone(), |(_, address)| address.to_owned())
     }
 
+    /// Where a node listens for the others.
+    #[must_use]
+    pub fn peer_address(&self, id: u64) -> SocketAddr {
+        self.network.peer(id)
+    }
+
+    fn url(&self, id: u64) -> String {
+        if self.setup.mutual_tls {
+            return format!("https://{}", self.network.client(id));
+        }
+        self.network.url(id)
+    }
+
+    fn trusted(&self, options: Options) -> Options {
+        if !self.setup.mutual_tls {
+            return self.network.trusted(options);
+        }
+        let read = |name| fs::read_to_string(self.folder.path().join(name)).expect("a file of the cluster");
+        options.ca(read("ca.pem")).certificate(read("admin.pem"), read("admin.key").into())
+    }
+
     fn addresses(&self) -> Vec<String> {
-        self.nodes.keys().map(|id| self.network.url(*id)).collect()
+        self.nodes.keys().map(|id| self.url(*id)).collect()
     }
 
     /// The admin token made by `revolve server init`.
@@ -345,6 +390,11 @@ impl Cluster {
         if let Some(authority) = self.network.authority() {
             command.env("REVOLVE_CACERT", authority);
         }
+        if self.setup.mutual_tls {
+            let at = |name| self.folder.path().join(name);
+            command.env("REVOLVE_CACERT", at("ca.pem"));
+            command.env("REVOLVE_CLIENT_CERT", at("admin.pem")).env("REVOLVE_CLIENT_KEY", at("admin.key"));
+        }
         command
             .env("REVOLVE_ADDR", self.addresses().join(","))
             .env("REVOLVE_TOKEN_FILE", token_file)
@@ -370,19 +420,31 @@ fn configuration(folder: &Path, id: u64) -> PathBuf {
     folder.join(format!("node-{id}.toml"))
 }
 
-fn configuration_text(id: u64, network: &Network, limits: &[(String, u64)]) -> String {
-    let limits: String = limits.iter().map(|(name, number)| format!("{name} = {number}\n")).collect();
+fn configuration_text(id: u64, network: &Network, setup: &Setup) -> String {
+    let limits: String = setup.limits.iter().map(|(name, number)| format!("{name} = {number}\n")).collect();
     let peers: String =
         network.peers_of(id).iter().map(|(id, peer)| format!("{id} = \"{peer}\"\n")).collect();
     let (client, peer) = (network.client(id), network.peer(id));
     let tls = network.tls().map_or_else(String::new, |(certificate, key)| {
         format!("[tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n", certificate.display(), key.display())
     });
+    let client_tls = match (setup.mutual_tls, network.tls()) {
+        (true, _) => "mutual",
+        (false, Some(_)) => "server",
+        (false, None) => "off",
+    };
     format!(
         "node = {id}\ndata = \"node-{id}\"\nroot_key_file = \"root.key\"\nbootstrap_token_file = \"admin.token\"\n\
-         [listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
+         [listen]\nclient_tls = \"{client_tls}\"\nclient = \"{client}\"\npeer = \"{peer}\"\n\
          [peers]\n{peers}{tls}\
          [timing]\nheartbeat_ms = 100\nelection_min_ms = 500\nelection_max_ms = 1000\n\
-         [limits]\nschedule_floor_ms = 1000\n{limits}"
+         [limits]\nschedule_floor_ms = 1000\n{limits}{}",
+        setup.configuration
     )
+}
+
+/// Writes a file that its owner alone may read.
+fn private(path: &Path, text: &str) {
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).expect("a folder of ours");
+    file.write_all(text.as_bytes()).expect("a file of ours");
 }

@@ -4,6 +4,7 @@
 
 pub mod bad_disk;
 pub mod canary;
+pub mod certificates;
 pub mod chaos;
 pub mod cluster;
 mod eventually;

@@ -109,7 +109,7 @@ impl Servers {
             let text = format!(
                 "node = {number}\ndata = \"node-{number}\"\nroot_key_file = \"root.key\"\n\
                  bootstrap_token_file = \"admin.token\"\n\
-                 [listen]\nclient = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n[peers]\n{peers}\
+                 [listen]\nclient_tls = \"off\"\nclient = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\n[peers]\n{peers}\
                  [timing]\nheartbeat_ms = {heartbeat_ms}\nelection_min_ms = {wait_ms}\n\
                  election_max_ms = {lease_ms}\n",
                 node.client_port, node.peer_port,

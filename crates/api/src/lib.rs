@@ -12,6 +12,7 @@ pub mod v1 {
 }
 
 pub mod audit;
+pub mod certificate;
 pub mod consumer;
 pub mod credential;
 pub mod event;

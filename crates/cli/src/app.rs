@@ -31,6 +31,7 @@ impl App {
         let options = Options {
             token: settings.token()?,
             ca: settings.ca()?,
+            certificate: settings.client_certificate()?,
             timeout: settings.timeout,
             insecure_plaintext: settings.insecure_plaintext,
             ..Options::new(settings.addresses.iter().cloned())

@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use client::OptionsError;
+use client::{CertificateProblem, OptionsError};
 
 use crate::output;
 
@@ -105,6 +105,8 @@ impl Failure {
             Self::Said { exit, .. } => *exit,
             Self::Client(E::Refused(_) | E::Options(OptionsError::Plaintext { .. })) => Exit::Refused,
             Self::Client(E::Unauthenticated(_) | E::PermissionDenied(_)) => Exit::Denied,
+            Self::Client(E::Certificate { problem, .. }) if problem.is_of_the_client() => Exit::Denied,
+            Self::Client(E::Certificate { .. }) => Exit::Unreachable,
             Self::Client(E::NoLeader(_) | E::Unreachable { .. } | E::Unknown { .. }) => Exit::Unreachable,
             Self::Client(E::Options(_)) => Exit::Usage,
             Self::Client(E::Failed { .. } | E::Gap { .. }) | Self::Output(_) | Self::Other(_) => Exit::Failed,
@@ -129,6 +131,7 @@ impl Failure {
                 E::Unauthenticated(refused) | E::PermissionDenied(refused) | E::NoLeader(refused) => {
                     refused.remedy.clone()
                 }
+                E::Certificate { problem, .. } => of_certificate(*problem).into(),
                 E::Unreachable { .. } => {
                     "check REVOLVE_ADDR or --addr, or start a system of your own with `revolve dev`".into()
                 }
@@ -144,6 +147,9 @@ impl Failure {
                 }
                 E::Options(OptionsError::NoCa { .. } | OptionsError::Ca { .. }) => {
                     "give the cluster's CA certificate (PEM) in --cacert or REVOLVE_CACERT".into()
+                }
+                E::Options(OptionsError::Certificate { .. }) => {
+                    "give a certificate and the key that belongs to it in --client-cert and --client-key".into()
                 }
                 E::Options(OptionsError::Token) => "a token is one line of plain characters".into(),
             },
@@ -161,6 +167,20 @@ impl Failure {
             cause = error.source();
         }
         text
+    }
+}
+
+const fn of_certificate(problem: CertificateProblem) -> &'static str {
+    use CertificateProblem as P;
+    match problem {
+        P::Wanted => "give one in --client-cert and --client-key; an admin issues it with `revolve certificate issue`",
+        P::Expired | P::Revoked | P::NotAccepted => {
+            "ask an admin for a new one, which `revolve certificate issue` makes"
+        }
+        P::ServerUnknown => "give the CA certificate of this cluster in --cacert or REVOLVE_CACERT",
+        P::ServerName => "call the node by a name in its certificate; `certificates.names` of its configuration adds one",
+        P::ServerExpired => "see whether the clocks of this machine and of the node are right, and the log of the node",
+        P::ServerUnusable => "look at the log of the node",
     }
 }
 
@@ -187,6 +207,8 @@ mod tests {
             (Error::PermissionDenied(refused()).into(), 4),
             (Error::NoLeader(refused()).into(), 3),
             (Error::Unreachable { tried: Vec::new() }.into(), 3),
+            (Error::Certificate { address: String::new(), problem: CertificateProblem::Wanted }.into(), 4),
+            (Error::Certificate { address: String::new(), problem: CertificateProblem::ServerName }.into(), 3),
             (Error::Failed { message: String::new() }.into(), 1),
             (Error::Options(OptionsError::NoAddress).into(), 64),
             (Error::Options(OptionsError::Plaintext { address: String::new() }).into(), 5),

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{ArgAction, ValueEnum};
+use client::ClientCertificate;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -30,6 +31,12 @@ pub struct Flags {
     /// CA certificate of the cluster, PEM [REVOLVE_CACERT]
     #[arg(long, global = true, value_name = "FILE")]
     pub cacert: Option<PathBuf>,
+    /// Client certificate, PEM, where the cluster wants one [REVOLVE_CLIENT_CERT]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub client_cert: Option<PathBuf>,
+    /// Its key, PEM [REVOLVE_CLIENT_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
     /// Longest wait for one answer, such as 10s [REVOLVE_TIMEOUT]
     #[arg(long, global = true, value_name = "SPAN")]
     pub request_timeout: Option<scalar::Span>,
@@ -71,6 +78,8 @@ pub struct Settings {
     pub format: Format,
     token: TokenSource,
     cacert: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -87,6 +96,8 @@ struct File {
     addr: Option<Addresses>,
     token_file: Option<PathBuf>,
     cacert: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
     timeout: Option<String>,
     output: Option<String>,
 }
@@ -127,11 +138,9 @@ impl Settings {
             insecure_plaintext: flags.insecure_plaintext,
             format: format.unwrap_or_default(),
             token: token_source(flags, file.token_file),
-            cacert: flags
-                .cacert
-                .clone()
-                .or_else(|| variable("REVOLVE_CACERT").map(Into::into))
-                .or(file.cacert),
+            cacert: path(flags.cacert.as_ref(), "REVOLVE_CACERT", file.cacert),
+            client_cert: path(flags.client_cert.as_ref(), "REVOLVE_CLIENT_CERT", file.client_cert),
+            client_key: path(flags.client_key.as_ref(), "REVOLVE_CLIENT_KEY", file.client_key),
         })
     }
 
@@ -156,6 +165,31 @@ impl Settings {
         let text = fs::read_to_string(path).map_err(|error| unreadable("CA certificate", path, &error))?;
         Ok(Some(text))
     }
+
+    /// The client's own certificate and its key, read now.
+    ///
+    /// # Errors
+    /// When one is named without the other, or cannot be read, or others can read the key.
+    pub fn client_certificate(&self) -> Result<Option<ClientCertificate>, Failure> {
+        let (path, key) = match (&self.client_cert, &self.client_key) {
+            (None, None) => return Ok(None),
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(_), None) => return Err(half("certificate", "--client-key or REVOLVE_CLIENT_KEY")),
+            (None, Some(_)) => return Err(half("key", "--client-cert or REVOLVE_CLIENT_CERT")),
+        };
+        let read = fs::read_to_string(path);
+        let certificate = read.map_err(|error| unreadable("client certificate", path, &error))?;
+        Ok(Some(ClientCertificate { certificate, key: read_secret(key)? }))
+    }
+}
+
+fn half(given: &str, other: &str) -> Failure {
+    Failure::usage(format!("a client {given} is named alone"), format!("name the other in {other}"))
+}
+
+/// The flag, else the variable, else what the file says.
+fn path(flag: Option<&PathBuf>, name: &str, file: Option<PathBuf>) -> Option<PathBuf> {
+    flag.cloned().or_else(|| variable(name).map(Into::into)).or(file)
 }
 
 /// Reads a secret from a file that only its owner and group may read, without the line end.

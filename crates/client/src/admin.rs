@@ -105,6 +105,12 @@ calls! {
     /// Lets a node come back as a learner that does not vote and waits for an operator to say so.
     Once permit_rejoin: PermitRejoinRequest -> v1::PermitRejoinResponse;
 
+    /// Issues a certificate of the client port for the key of a request.
+    Once issue_certificate: IssueCertificateRequest -> v1::IssueCertificateResponse;
+    /// Certificates of clients, and the nodes that are revoked.
+    Idempotent list_certificates: ListCertificatesRequest -> v1::ListCertificatesResponse;
+    /// Shuts out a certificate, or a node, for good.
+    Idempotent revoke_certificate: RevokeCertificateRequest -> v1::RevokeCertificateResponse;
     /// Data keys, root keys and who holds them.
     Idempotent get_key_status: GetKeyStatusRequest -> v1::GetKeyStatusResponse;
     /// Puts a new data key in place; what the old one has sealed is sealed anew.

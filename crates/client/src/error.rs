@@ -28,6 +28,14 @@ pub enum Error {
         /// Each address, and what happened there.
         tried: Vec<(String, String)>,
     },
+    /// One side does not accept the certificate of the other. Nothing was sent.
+    #[error("{address}: {problem}")]
+    Certificate {
+        /// The address.
+        address: String,
+        /// What is wrong.
+        problem: CertificateProblem,
+    },
     /// The connection or the wait ended after the request was sent: it may or may not have been carried out.
     #[error("the outcome is unknown: {message}")]
     Unknown {
@@ -67,6 +75,80 @@ pub struct Refused {
     pub remedy: String,
 }
 
+/// What is wrong with a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateProblem {
+    /// The server wants one and was shown none.
+    #[error("the server wants a client certificate")]
+    Wanted,
+    /// That of the client is over.
+    #[error("the client certificate has expired")]
+    Expired,
+    /// That of the client was revoked.
+    #[error("the client certificate is revoked")]
+    Revoked,
+    /// That of the client is not of the cluster's authority, or cannot be used.
+    #[error("the server does not accept the client certificate")]
+    NotAccepted,
+    /// That of the server is not of the authority that it is checked against.
+    #[error("the certificate of the server is not of the given authority")]
+    ServerUnknown,
+    /// That of the server is for another name.
+    #[error("the certificate of the server is for another name")]
+    ServerName,
+    /// That of the server is over.
+    #[error("the certificate of the server has expired, or is not good yet by the clock of this machine")]
+    ServerExpired,
+    /// That of the server cannot be used.
+    #[error("the certificate of the server cannot be used")]
+    ServerUnusable,
+}
+
+impl CertificateProblem {
+    /// Whether the client's own certificate is the one that is wrong.
+    #[must_use]
+    pub const fn is_of_the_client(self) -> bool {
+        matches!(self, Self::Wanted | Self::Expired | Self::Revoked | Self::NotAccepted)
+    }
+
+    fn of(error: &rustls::Error) -> Option<Self> {
+        use rustls::{AlertDescription as Alert, CertificateError as Bad};
+        Some(match error {
+            rustls::Error::AlertReceived(alert) => match alert {
+                Alert::CertificateRequired => Self::Wanted,
+                Alert::CertificateExpired => Self::Expired,
+                Alert::CertificateRevoked => Self::Revoked,
+                Alert::UnknownCA | Alert::BadCertificate | Alert::UnsupportedCertificate | Alert::CertificateUnknown
+                | Alert::DecryptError | Alert::AccessDenied => Self::NotAccepted,
+                _ => return None,
+            },
+            rustls::Error::InvalidCertificate(bad) => match bad {
+                Bad::UnknownIssuer | Bad::BadSignature => Self::ServerUnknown,
+                Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::ServerName,
+                Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                    Self::ServerExpired
+                }
+                _ => Self::ServerUnusable,
+            },
+            _ => return None,
+        })
+    }
+
+    /// What a status says of certificates, in whatever it was caused by.
+    fn within(status: &Status) -> Option<Self> {
+        let mut cause = status.source();
+        while let Some(error) = cause {
+            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            let of_tls = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+            if let Some(problem) = of_tls.and_then(Self::of) {
+                return Some(problem);
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
 impl Error {
     /// The refusal, where there is one.
     #[must_use]
@@ -77,6 +159,7 @@ impl Error {
             | Self::PermissionDenied(refused)
             | Self::NoLeader(refused) => Some(refused),
             Self::Unreachable { .. }
+            | Self::Certificate { .. }
             | Self::Unknown { .. }
             | Self::Failed { .. }
             | Self::Gap { .. }
@@ -92,11 +175,14 @@ impl Error {
 
     /// Whether the call has certainly had no effect, so that it may be sent elsewhere.
     pub(crate) const fn had_no_effect(&self) -> bool {
-        matches!(self, Self::NoLeader(_) | Self::Unreachable { .. })
+        matches!(self, Self::NoLeader(_) | Self::Unreachable { .. } | Self::Certificate { .. })
     }
 
     /// Reads a status that came from `address`.
     pub(crate) fn from_status(address: &str, status: &Status) -> Self {
+        if let Some(problem) = CertificateProblem::within(status) {
+            return Self::Certificate { address: address.to_owned(), problem };
+        }
         if never_connected(status) {
             let cause = innermost(status);
             return Self::Unreachable { tried: vec![(address.to_owned(), cause)] };

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use http::Uri;
-use secrecy::SecretString;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use secrecy::{ExposeSecret as _, SecretString};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 /// Default longest wait for the answer to one call.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,12 +22,23 @@ pub struct Options {
     pub token: Option<SecretString>,
     /// The certificate that the servers' certificates are checked against, PEM. Needed for `https`.
     pub ca: Option<String>,
+    /// The certificate that the servers ask for, where they do.
+    pub certificate: Option<ClientCertificate>,
     /// Longest wait for the answer to one call.
     pub timeout: Duration,
     /// Longest wait for a connection to one address.
     pub connect_timeout: Duration,
     /// Sends the token over plain HTTP to an address that is not loopback. Anyone on the way can read it.
     pub insecure_plaintext: bool,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: SecretString,
 }
 
 impl Options {
@@ -38,6 +49,7 @@ impl Options {
             addresses: addresses.into_iter().map(Into::into).collect(),
             token: None,
             ca: None,
+            certificate: None,
             timeout: REQUEST_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             insecure_plaintext: false,
@@ -55,6 +67,13 @@ impl Options {
     #[must_use]
     pub fn ca(mut self, pem: impl Into<String>) -> Self {
         self.ca = Some(pem.into());
+        self
+    }
+
+    /// With this certificate of one's own, PEM, and its key.
+    #[must_use]
+    pub fn certificate(mut self, certificate: impl Into<String>, key: SecretString) -> Self {
+        self.certificate = Some(ClientCertificate { certificate: certificate.into(), key });
         self
     }
 
@@ -89,7 +108,11 @@ impl Options {
         }
         let pem = self.ca.as_ref().ok_or_else(|| OptionsError::NoCa { address: address.to_owned() })?;
         let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-        endpoint.tls_config(config).map_err(|source| OptionsError::Ca { source })
+        let checking = endpoint.clone().tls_config(config.clone());
+        let checking = checking.map_err(|source| OptionsError::Ca { source })?;
+        let Some(own) = &self.certificate else { return Ok(checking) };
+        let identity = Identity::from_pem(&own.certificate, own.key.expose_secret());
+        endpoint.tls_config(config.identity(identity)).map_err(|source| OptionsError::Certificate { source })
     }
 }
 
@@ -120,6 +143,12 @@ pub enum OptionsError {
     /// The CA certificate cannot be used.
     #[error("the CA certificate cannot be used")]
     Ca {
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// The client's own certificate or its key cannot be used.
+    #[error("the client certificate or its key cannot be used")]
+    Certificate {
         /// Why.
         source: tonic::transport::Error,
     },

@@ -11,7 +11,12 @@ use std::{
 
 use model::{State, command::Command, ledger::LedgerEntry, name::NodeId, outcome::Outcome, time::Time};
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, watch},
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,7 +32,7 @@ use crate::{
     log::{DiskLog, EntryDigests},
     machine::{Machine, Persister, Position, SnapshotFolder, View, blocking},
     parts::Parts,
-    peer::{Keys, Network, Peers, serve},
+    peer::{Network, PeerTls, Peers, serve},
     promise::{Promises, Stand},
     propose::Proposer,
     raft::{Raft, addresses},
@@ -35,7 +40,7 @@ use crate::{
     restore::{Restored, in_folder},
     settings::{Rejoin, Settings},
     space::Space,
-    status::{self, LeaderHears, Progress, Status},
+    status::{self, LeaderHears, Progress, RefusedPeer, Status},
     steer::{Order, Steering},
 };
 
@@ -53,6 +58,7 @@ pub struct Cluster(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
+    tls: PeerTls,
     gate: Arc<Gate>,
     raft: Raft,
     view: Arc<View>,
@@ -83,26 +89,31 @@ impl Cluster {
     /// Starts a node from what its data folder holds, and serves the peer port. It returns before there is a leader:
     /// proposals and reads wait for one.
     ///
-    /// The node stops when `shutdown` is cancelled; wait for that with [`Cluster::stop`].
+    /// The certificate that the node shows is issued under the first root key, and those issued under any of them are
+    /// believed. The node stops when `shutdown` is cancelled; wait for that with [`Cluster::stop`].
     ///
     /// # Errors
     /// Settings that cannot work, or stored data that cannot be used and could not be repaired.
     pub async fn start(
         settings: Settings,
         peer_listener: TcpListener,
-        root_key: &[u8; 32],
+        root_keys: &[&[u8; 32]],
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         let config = Arc::new(settings.raft_config()?);
-        let keys = Keys::derive(root_key, settings.node)?;
+        let clock = Arc::new(Clock::of_machine());
+        let time = Arc::clone(&clock);
+        let time = tls::Clock::new(move || Duration::from_millis(time.now().0));
+        let tls = PeerTls::new(settings.node, root_keys, settings.certificate_lifetime, time)?;
         let layout = Layout::make(settings.data.clone()).map_err(in_folder(&settings.data))?;
         let lock = layout.lock().map_err(in_folder(&settings.data))?;
         let space = Space::open(layout.root()).map_err(in_folder(&settings.data))?;
-        let peers = Peers::new(&settings, &keys)?;
+        let peers = Peers::new(&settings, &tls)?;
         peers.follow(known::read(&settings.data));
         let Restored { log, store, state, position, snapshots } =
             Restored::open(&layout, &peers, settings.rejoin, &space).await?;
         settings.check.pass(&state)?;
+        tls.heed(&state);
         let may_renew = settings.rejoin == Rejoin::Automatic && !peers.everyone().is_empty();
         let gate = Arc::new(Gate::new(identity(&layout, may_renew).map_err(in_folder(&settings.data))?));
         let promises = Arc::new(Promises::open(layout.promises()));
@@ -129,12 +140,13 @@ impl Cluster {
             raft: raft.clone(),
             log,
             peers,
+            tls,
             gate,
             promises,
             view,
             ledger,
             space,
-            clock: Arc::new(Clock::of_machine()),
+            clock,
             changing: Arc::default(),
             heard: Arc::default(),
             fatal,
@@ -142,7 +154,7 @@ impl Cluster {
             settings,
         };
         let (proposer, collector) = Proposer::new(parts.shutdown.clone());
-        let serving = serve(parts.service(Arc::clone(&snapshots), proposer.clone()), peer_listener, &keys)?;
+        let serving = serve(parts.service(Arc::clone(&snapshots), proposer.clone()), peer_listener);
         // Until the others say that it may.
         raft.runtime_config().elect(false);
         raft.run();
@@ -151,12 +163,13 @@ impl Cluster {
         parts.peers.follow(addresses(&raft.metrics().borrow_watched().membership_config));
         parts.start_tasks(stand, collector);
         tokio::spawn(observe(parts.clone()));
-        let Parts { settings, gate, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
+        let Parts { settings, tls, gate, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
         let ending = Mutex::new(Some(Ending { serving, writer, lock, handover }));
         Ok(Self(Arc::new(Inner {
             settings,
+            tls,
             gate,
             raft,
             view,
@@ -249,6 +262,7 @@ impl Cluster {
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
             full: self.0.space.is_full_here(),
             clock_off: self.0.clock.off(),
+            certificate_expires: self.0.tls.expires(),
             fatal: self.0.fatal.reason(),
         }
     }
@@ -260,6 +274,20 @@ impl Cluster {
     pub async fn ledger(&self, after: u64, bytes: usize) -> io::Result<Vec<LedgerEntry>> {
         let ledger = Arc::clone(&self.0.ledger);
         blocking(move || ledger.read(after, bytes)).await
+    }
+
+    /// Shows a certificate under the first of these root keys from now on, and believes those under any of them.
+    ///
+    /// # Errors
+    /// There is none, or no authority can be derived; nothing has changed then.
+    pub fn set_root_keys(&self, root_keys: &[&[u8; 32]]) -> Result<(), StartError> {
+        self.0.tls.set_root_keys(root_keys).map_err(|error| StartError::Keys(error.into()))
+    }
+
+    /// Who was not let in on the peer port, from now on.
+    #[must_use]
+    pub fn refusals(&self) -> broadcast::Receiver<RefusedPeer> {
+        self.0.tls.refusals()
     }
 
     /// Term and SHA-256 of each entry that the log of this node holds, by index: what two nodes hold of what is committed

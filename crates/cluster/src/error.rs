@@ -51,9 +51,6 @@ pub enum StartError {
     /// Raft cannot go on from what is stored.
     #[error("raft cannot start: {0}")]
     Raft(String),
-    /// The peer port cannot be served.
-    #[error("peer port cannot be served")]
-    Listen(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A proposal was not answered with an outcome.

@@ -44,4 +44,4 @@ pub use error::{ProposeError, ReadError, StartError, SteerError};
 pub use found::{Found, found, read_ledger};
 pub use propose::COMMAND_BYTES;
 pub use settings::{Rejoin, Retention, Settings, StateCheck, Timing};
-pub use status::{PeerStatus, Progress, Status};
+pub use status::{PeerStatus, Progress, RefusedPeer, Status};

@@ -17,7 +17,7 @@ use crate::{
     log::DiskLog,
     machine::{SnapshotFolder, View},
     membership::Membership,
-    peer::{Peers, Service},
+    peer::{PeerTls, Peers, Service},
     promise::{Promises, Stand},
     propose::{Collector, Proposer, Route},
     raft::Raft,
@@ -36,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) raft: Raft,
     pub(crate) log: DiskLog,
     pub(crate) peers: Peers,
+    pub(crate) tls: PeerTls,
     pub(crate) gate: Arc<Gate>,
     pub(crate) promises: Arc<Promises>,
     pub(crate) view: Arc<View>,
@@ -53,6 +54,7 @@ impl Parts {
     pub(crate) fn service(&self, snapshots: Arc<SnapshotFolder>, proposer: Proposer) -> Service {
         Service {
             node: self.settings.node,
+            tls: self.tls.clone(),
             gate: Arc::clone(&self.gate),
             promises: Arc::clone(&self.promises),
             membership: self.membership(),
@@ -81,6 +83,8 @@ impl Parts {
         tokio::spawn(self.membership().tidy(self.shutdown.clone()));
         tokio::spawn(Arc::clone(&self.space).watch(self.shutdown.clone()));
         tokio::spawn(collector.run(self.route()));
+        tokio::spawn(self.tls.clone().keep_renewed(self.shutdown.clone()));
+        tokio::spawn(self.tls.clone().keep_heeding(Arc::clone(&self.view), self.shutdown.clone()));
         let parts = self.clone();
         tokio::spawn(async move {
             let Self { settings, gate, raft, peers, clock, fatal, shutdown, .. } = parts;

@@ -16,6 +16,8 @@ const LAG_ENTRIES: u64 = 20_000;
 const PURGE_ENTRIES: u64 = 512;
 /// Entries in one append to a follower; their bytes are bounded by the log.
 const APPEND_ENTRIES: u64 = 300;
+/// How long a certificate of a node is good.
+pub(crate) const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest time for a snapshot to be sent and installed.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -38,6 +40,8 @@ pub struct Settings {
     pub check: StateCheck,
     /// Longest time a proposal or a linearizable read may take, waiting for a leader included.
     pub timeout: Duration,
+    /// How long a certificate of this node is good; it is renewed when a third of that is left.
+    pub certificate_lifetime: Duration,
 }
 
 /// A question to the stored state: whether this node can be of use with it, and if not, why and what to do.
@@ -121,6 +125,7 @@ impl Settings {
             rejoin: Rejoin::default(),
             check: StateCheck::new(|_| Ok(())),
             timeout: Duration::from_secs(5),
+            certificate_lifetime: CERTIFICATE_LIFETIME,
         }
     }
 

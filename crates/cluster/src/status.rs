@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use model::{name::NodeId, table::Digest};
+use model::{name::NodeId, table::Digest, time::Time};
 use openraft::Instant as _;
 
 use crate::{admission::Admission, raft::Types};
@@ -70,8 +71,19 @@ pub struct Status {
     pub full: bool,
     /// How far this node's wall clock is off what it takes the time to be, in milliseconds, when it is not followed.
     pub clock_off: Option<i64>,
+    /// When the certificate that this node shows to the others ends.
+    pub certificate_expires: Time,
     /// Why this node must stop, when it must.
     pub fatal: Option<String>,
+}
+
+/// Someone who was not let in on the peer port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedPeer {
+    /// From where, when that is known.
+    pub address: Option<IpAddr>,
+    /// Why, as a stable code.
+    pub code: &'static str,
 }
 
 /// What the leader hears from another node.

@@ -58,6 +58,10 @@ pub const USERNAME_BYTES: usize = 63;
 pub const ENDED_ROTATIONS: usize = 16;
 /// Grants kept after their end; when another one ends, the oldest is forgotten. The audit log keeps them all.
 pub const ENDED_GRANTS: usize = 1_000;
+/// Most certificates of clients kept, those that have ended included.
+pub const CERTIFICATES: usize = 10_000;
+/// How long a certificate is kept after its end.
+pub const CERTIFICATE_KEPT_AFTER_END: Span = Span::days(7);
 /// Longest text of one ledger entry, in bytes; what is longer is cut.
 pub const LEDGER_TEXT_BYTES: usize = 256;
 /// Shortest life of a join token.

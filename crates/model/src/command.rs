@@ -3,10 +3,12 @@
 use crate::time::Time;
 
 mod body;
+mod certificate;
 mod key;
 mod membership;
 
 pub use body::*;
+pub use certificate::*;
 pub use key::*;
 pub use membership::*;
 
@@ -192,6 +194,10 @@ commands! {
     91 "secret.read" RecordRead;
     /// Records that an operator changes what the nodes do, before they are asked to.
     92 "cluster.change" ChangeCluster;
+    /// Records a certificate of a client before it is issued.
+    110 "certificate.record" RecordCertificate;
+    /// Lets a certificate, or every certificate of a node, be good no more.
+    111 "certificate.revoke" RevokeCertificate;
     /// Gives a new node its id.
     120 "node.admit" AdmitNode;
     /// Turns a node out for good.

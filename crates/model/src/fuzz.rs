@@ -6,8 +6,9 @@ use std::{fmt, str::FromStr};
 use crate::{
     State,
     command::Stamped,
+    certificate::Serial,
     name::{
-        ConsumerName, CredentialName, GrantId, IdentityName, NodeId, RevocationId, RotationId, ScheduleName,
+        CertificateName, ConsumerName, CredentialName, GrantId, IdentityName, NodeId, RevocationId, RotationId, ScheduleName,
         StoreName, TargetName, TokenName,
     },
     table::{LoadError, Record},
@@ -64,6 +65,8 @@ pub fn names(text: &str) {
     one::<ScheduleName>(text);
     one::<ConsumerName>(text);
     one::<TokenName>(text);
+    one::<CertificateName>(text);
+    one::<Serial>(text);
     one::<RotationId>(text);
     one::<RevocationId>(text);
     one::<GrantId>(text);

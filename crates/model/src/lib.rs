@@ -7,6 +7,7 @@
 pub mod attempt;
 pub mod audit;
 pub mod caps;
+pub mod certificate;
 pub mod command;
 pub mod consumer;
 pub mod credential;

@@ -89,6 +89,8 @@ names! {
     TokenName = "token";
     /// The name of a join token.
     JoinTokenName = "join token";
+    /// Whose a certificate of the client port is.
+    CertificateName = "certificate";
 }
 
 fn is_name(text: &str) -> bool {

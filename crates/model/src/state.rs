@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attempt::Job,
     audit::{AuditHead, AuditRecord},
+    certificate::{Certificate, RevokedNode},
     command::Stamped,
     consumer::Consumer,
     credential::{Credential, Version},
@@ -99,6 +100,8 @@ pub struct State {
     pub(crate) tokens: Table<Token>,
     pub(crate) nodes: Table<Node>,
     pub(crate) audit: Table<AuditRecord>,
+    pub(crate) certificates: Table<Certificate>,
+    pub(crate) revoked_nodes: Table<RevokedNode>,
     pub(crate) data_keys: Table<DataKey>,
     pub(crate) root_keys: Table<RootKey>,
     pub(crate) ledger: Table<LedgerHead>,
@@ -128,8 +131,8 @@ macro_rules! each_table {
     };
     (merge $state:ident, $part:ident, $table:ident, $other:ident => $do:expr) => {
         each_table!(@pairs $state, $part, $table, $other, $do, meta identities targets stores credentials versions
-            schedules rotations events revocations consumers grants tokens nodes audit memberships join_tokens ledger
-            restoration lost data_keys root_keys)
+            schedules rotations events revocations consumers grants tokens nodes audit certificates revoked_nodes
+            memberships join_tokens ledger restoration lost data_keys root_keys)
     };
     (@pairs $state:ident, $part:ident, $table:ident, $other:ident, $do:expr, $($name:ident)*) => {
         $({
@@ -139,8 +142,8 @@ macro_rules! each_table {
     };
     (@all $access:tt $state:ident, $table:ident, $do:expr) => {
         each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
-            rotations events revocations consumers grants tokens nodes audit memberships join_tokens ledger restoration
-            lost data_keys root_keys)
+            rotations events revocations consumers grants tokens nodes audit certificates revoked_nodes memberships
+            join_tokens ledger restoration lost data_keys root_keys)
     };
     (@each $access:tt $state:ident, $table:ident, $do:expr, $($name:ident)*) => {
         $(each_table!(@one $access $state, $table, $do, $name);)*
@@ -182,6 +185,8 @@ impl State {
             .chain(self.tokens.records())
             .chain(self.nodes.records())
             .chain(self.audit.records())
+            .chain(self.certificates.records())
+            .chain(self.revoked_nodes.records())
             .chain(self.memberships.records())
             .chain(self.join_tokens.records())
             .chain(self.ledger.records())

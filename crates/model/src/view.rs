@@ -6,6 +6,7 @@ use crate::{
     State,
     attempt::Job,
     audit::{AuditHead, AuditRecord},
+    certificate::{Certificate, RevokedNode, Serial},
     consumer::{Consumer, Subscription},
     credential::{Credential, Version},
     event::{About, Event, ReasonCode, Revocation, Subject},
@@ -67,6 +68,10 @@ tables! {
     nodes: Node;
     /// Audit records by sequence.
     audit: AuditRecord;
+    /// Certificates of clients by serial.
+    certificates: Certificate;
+    /// Nodes whose certificates are good no more, by id.
+    revoked_nodes: RevokedNode;
     /// Root keys by id.
     root_keys: RootKey;
     /// That the state was put back from a backup, under 0.
@@ -188,6 +193,11 @@ impl State {
             Place::Version(name, number) => self.versions.get(&(name.clone(), *number))?.sealed.as_ref(),
             Place::Grant(id) => self.grants.get(id)?.sealed.as_ref(),
         }
+    }
+
+    /// The serials of clients' certificates that are good no more.
+    pub fn revoked_serials(&self) -> impl Iterator<Item = &Serial> {
+        self.certificates.values().filter(|row| row.revoked.is_some()).map(|row| &row.serial)
     }
 
     /// The versions of a credential, oldest first.

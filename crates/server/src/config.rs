@@ -4,12 +4,17 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use model::{name::NodeId, time::Span, timing};
 use serde::Deserialize;
+
+const SECONDS_PER_HOUR: f64 = 3_600.0;
+/// Shortest and longest life of a certificate.
+const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// The configuration of one node.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,8 +35,11 @@ pub struct Config {
     pub listen: Listen,
     /// Every node's peer address, `host:port`, by its number; this node's too.
     pub peers: BTreeMap<String, String>,
-    /// TLS on the client port; needed unless it listens on a loopback address.
+    /// A certificate of one's own for the client port, instead of the one that the node issues itself.
     pub tls: Option<Tls>,
+    /// The certificates that the node issues itself.
+    #[serde(default)]
+    pub certificates: Certificates,
     /// How a node comes back whose data folder was wiped, put back or damaged.
     #[serde(default)]
     pub rejoin: Rejoin,
@@ -53,9 +61,49 @@ pub struct Listen {
     pub peer: SocketAddr,
     /// Where others reach the client port, `host:port`; the listening address when absent.
     pub advertise: Option<String>,
+    /// Who must show a certificate on the client port.
+    #[serde(default)]
+    pub client_tls: ClientTls,
 }
 
-/// TLS on the client port.
+/// Who must show a certificate on the client port. A token is needed in any case.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientTls {
+    /// The server and the client.
+    #[default]
+    Mutual,
+    /// The server.
+    Server,
+    /// Nobody: plain text, on a loopback address alone.
+    Off,
+}
+
+/// The certificates that a node issues itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Certificates {
+    /// How long they are good, in hours, of which there may be parts; they are renewed when a third is left.
+    pub lifetime_hours: f64,
+    /// Names and addresses beside its own that clients call this node by.
+    pub names: Vec<String>,
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self { lifetime_hours: 720.0, names: Vec::new() }
+    }
+}
+
+impl Certificates {
+    /// How long they are good.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        Duration::try_from_secs_f64(self.lifetime_hours * SECONDS_PER_HOUR).unwrap_or_default()
+    }
+}
+
+/// A certificate of one's own.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -177,8 +225,14 @@ pub enum ConfigError {
     #[error("node {0} is not listed under `peers`")]
     NotAPeer(u64),
     /// Plaintext would leave the machine.
-    #[error("the client port listens on {0}, which others can reach: set `tls.cert_file` and `tls.key_file`")]
+    #[error("the client port listens on {0}, which others can reach: leave `listen.client_tls = \"off\"` away")]
     PlaintextBeyondLoopback(SocketAddr),
+    /// A certificate for a port that shows none.
+    #[error("`tls` names a certificate, but `listen.client_tls = \"off\"` shows none: leave one of them away")]
+    UnusedCertificate,
+    /// Certificates that would be over at once, or never.
+    #[error("`certificates.lifetime_hours` is {0}: give at least 2 seconds (0.0006) and at most 10 years")]
+    Lifetime(f64),
     /// There is no root key.
     #[error("no root key: set `root_key_file`, or REVOLVE_ROOT_KEY; `revolve server init` makes one")]
     NoRootKey,
@@ -217,8 +271,16 @@ impl Config {
         if !self.peer_addresses()?.contains_key(&NodeId(self.node)) {
             return Err(ConfigError::NotAPeer(self.node));
         }
-        if self.tls.is_none() && !self.listen.client.ip().is_loopback() {
-            return Err(ConfigError::PlaintextBeyondLoopback(self.listen.client));
+        if self.listen.client_tls == ClientTls::Off {
+            if !self.listen.client.ip().is_loopback() {
+                return Err(ConfigError::PlaintextBeyondLoopback(self.listen.client));
+            }
+            if self.tls.is_some() {
+                return Err(ConfigError::UnusedCertificate);
+            }
+        }
+        if !LIFETIMES.contains(&self.certificates.lifetime()) {
+            return Err(ConfigError::Lifetime(self.certificates.lifetime_hours));
         }
         Ok(())
     }
@@ -276,7 +338,22 @@ mod tests {
     #[test]
     fn plaintext_beyond_loopback_is_refused() {
         let open = GOOD.replace("client = \"127.0.0.1:7800\"", "client = \"0.0.0.0:7800\"");
-        assert!(matches!(load(&open), Err(ConfigError::PlaintextBeyondLoopback(_))));
+        assert_eq!(load(&open).unwrap().listen.client_tls, ClientTls::Mutual, "unless something else is said");
+        let plain = |text: &str| text.replace("[listen]", "[listen]\nclient_tls = \"off\"");
+        assert!(matches!(load(&plain(&open)), Err(ConfigError::PlaintextBeyondLoopback(_))));
+        load(&plain(GOOD)).unwrap();
+        let files = "[tls]\ncert_file = \"c\"\nkey_file = \"k\"";
+        assert!(matches!(load(&plain(&format!("{GOOD}\n{files}"))), Err(ConfigError::UnusedCertificate)));
+    }
+
+    #[test]
+    fn a_lifetime_that_makes_no_sense_is_refused() {
+        for wrong in ["0.0", "-1.0", "1e9", "nan"] {
+            let text = format!("{GOOD}\n[certificates]\nlifetime_hours = {wrong}");
+            assert!(matches!(load(&text), Err(ConfigError::Lifetime(_))), "{wrong}");
+        }
+        let short = load(&format!("{GOOD}\n[certificates]\nlifetime_hours = 0.001")).unwrap();
+        assert_eq!(short.certificates.lifetime(), Duration::from_millis(3_600));
     }
 
     #[test]

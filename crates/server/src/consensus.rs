@@ -81,6 +81,8 @@ pub struct Standing {
     pub members: Vec<Member>,
     /// How far this node's wall clock is off what it takes the time to be, in milliseconds, when it is not followed.
     pub clock_off: Option<i64>,
+    /// When the certificate that this node shows to the others ends.
+    pub certificate_expires: Time,
 }
 
 /// One member of the cluster.
@@ -124,6 +126,7 @@ impl Consensus for Cluster {
             applied: status.applied.unwrap_or_default(),
             members: status.members.clone().into_iter().map(member).collect(),
             clock_off: status.clock_off,
+            certificate_expires: status.certificate_expires,
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
     fresh::{Complete, Fresh},
     gate::{Action, Caller, Gate},
     keys::Keyring,
+    port::ClientPort,
     refusals::Refusals,
 };
 
@@ -68,6 +69,7 @@ impl Default for Limits {
 pub struct Edge {
     pub(crate) consensus: Arc<dyn Consensus>,
     pub(crate) keys: Arc<Keyring>,
+    pub(crate) port: ClientPort,
     pub(crate) limits: Limits,
     pub(crate) shutdown: CancellationToken,
     pub(crate) fresh: Arc<Fresh>,
@@ -86,6 +88,7 @@ impl Edge {
     pub fn new(
         consensus: Arc<dyn Consensus>,
         keys: Arc<Keyring>,
+        port: ClientPort,
         limits: Limits,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
@@ -100,6 +103,7 @@ impl Edge {
             streams_by_token: Arc::default(),
             consensus,
             keys,
+            port,
             limits,
             shutdown,
             fresh,

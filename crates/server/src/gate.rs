@@ -73,6 +73,10 @@ actions! {
     Tokens = "token.manage": Admin;
     /// Lists tokens.
     ListTokens = "token.list": Admin Auditor;
+    /// Issues and revokes certificates of the client port, and revokes nodes.
+    Certificates = "certificate.manage": Admin;
+    /// Lists certificates.
+    ListCertificates = "certificate.list": Admin Auditor;
     /// Reads and verifies the audit log.
     Audit = "audit.read": Admin Auditor;
     /// Reads the current value of a credential; a consumer, of one its subscription covers.

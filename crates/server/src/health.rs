@@ -82,7 +82,8 @@ async fn scrape(State(health): State<Health>, headers: HeaderMap) -> Response {
         Ok(call) => call,
         Err(status) => return (code_of(status.code()), format!("{}\n", status.message())).into_response(),
     };
-    let text = metrics::exposition(&health.cluster.status(), &call.known(), call.now(), &health.edge.load());
+    let (status, edge) = (health.cluster.status(), &health.edge);
+    let text = metrics::exposition(&status, &call.known(), call.now(), &edge.load(), edge.port.expires());
     ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 

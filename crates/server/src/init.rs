@@ -120,6 +120,8 @@ fn configuration(number: usize, nodes: &[Addresses]) -> String {
          bootstrap_token_file = \"{ADMIN_TOKEN_FILE}\"\n\
          \n\
          [listen]\n\
+         # Plain text, on loopback alone: leave this away, and clients and nodes show each other certificates.\n\
+         client_tls = \"off\"\n\
          client = \"{}\"\n\
          peer = \"{}\"\n\
          \n\

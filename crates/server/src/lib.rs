@@ -17,6 +17,8 @@ pub mod init;
 mod keys;
 mod metrics;
 pub mod node;
+pub mod pki;
+mod port;
 pub mod reconcile;
 mod refusals;
 mod stream;

@@ -16,12 +16,19 @@ use crate::edge::Load;
 type Number = Gauge<f64, AtomicU64>;
 
 /// The figures as text.
-pub(crate) fn exposition(status: &Status, state: &State, now: Time, load: &Load) -> String {
+pub(crate) fn exposition(
+    status: &Status,
+    state: &State,
+    now: Time,
+    load: &Load,
+    client_certificate_expires: Option<Time>,
+) -> String {
     let mut figures = Figures(Registry::with_prefix("revolve"));
     figures.0.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     raft(&mut figures, status);
     storage(&mut figures, status);
     edge(&mut figures, load);
+    certificates(&mut figures, now, status.certificate_expires, client_certificate_expires);
     held(&mut figures, state, now);
     consumers(&mut figures, state, now);
     keys(&mut figures, state);
@@ -99,6 +106,13 @@ fn edge(figures: &mut Figures, load: &Load) {
     figures.set("streams_open", "Streams open", count(load.streams));
 }
 
+fn certificates(figures: &mut Figures, now: Time, peer: Time, client: Option<Time>) {
+    let shown = [("peer", Some(peer)), ("client", client)];
+    let left = shown.into_iter().filter_map(|(kind, end)| Some((kind.to_owned(), end?.since(now).0 / 1_000)));
+    let help = "How long the certificate that this node shows is still good";
+    figures.each("certificate_expiry_seconds", help, "kind", left);
+}
+
 fn held(figures: &mut Figures, state: &State, now: Time) {
     figures.set("identities", "Identities declared", count(state.identities().len()));
     figures.set("credentials", "Credentials declared", count(state.credentials().len()));
@@ -172,13 +186,14 @@ mod tests {
 
     #[test]
     fn every_figure_has_a_help_text_and_a_value() {
-        let text = exposition(&Status::default(), &State::default(), Time(0), &Load::default());
+        let text = exposition(&Status::default(), &State::default(), Time(0), &Load::default(), Some(Time(7_000)));
         for name in
             ["revolve_raft_term", "revolve_credentials", "revolve_storage_full", "revolve_calls_waiting"]
         {
             assert!(text.contains(&format!("# HELP {name} ")), "{text}");
             assert!(text.contains(&format!("\n{name} 0.0\n")), "{text}");
         }
+        assert!(text.contains("\nrevolve_certificate_expiry_seconds{kind=\"client\"} 7.0\n"), "{text}");
         assert!(text.contains("revolve_build_info{version="), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }

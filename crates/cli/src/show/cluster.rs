@@ -18,6 +18,8 @@ pub struct Cluster {
     applied: u64,
     digest: String,
     clock_off_ms: Option<i64>,
+    peer_certificate_expires: When,
+    client_certificate_expires: When,
     pub members: Vec<Member>,
 }
 
@@ -53,6 +55,8 @@ impl From<&v1::GetClusterResponse> for Cluster {
             applied: it.applied,
             digest: it.digest.clone(),
             clock_off_ms: it.clock_off_ms,
+            peer_certificate_expires: When(it.peer_certificate_expires_ms),
+            client_certificate_expires: When(it.client_certificate_expires_ms),
             members: it.members.iter().map(member).collect(),
         }
     }
@@ -85,6 +89,12 @@ impl Cluster {
                 Span(off.unsigned_abs()),
             ));
         }
+        let client = match self.client_certificate_expires.0 {
+            0 => String::new(),
+            end => format!(", client port {}", when::seconds(Time(end))),
+        };
+        let peer = when::seconds(Time(self.peer_certificate_expires.0));
+        text.push_str(&format!("certs    of node-{} good until: peer port {peer}{client}\n", self.node));
         text.push_str(&format!("\n{}", output.table(&self.members)));
         text
     }

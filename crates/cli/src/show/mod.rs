@@ -1,6 +1,7 @@
 //! What is shown: one view per thing, the same words in tables, JSON and YAML.
 
 mod access;
+mod certificate;
 mod change;
 mod cluster;
 mod event;
@@ -12,6 +13,7 @@ mod rotation;
 mod secret;
 
 pub use access::{Audit, Chain, Token};
+pub use certificate::{Certificate, IssuedCertificate};
 pub use change::{Change, Fire};
 pub use cluster::{Cluster, Status};
 pub use event::Entry;

@@ -18,7 +18,7 @@ use tonic::{
 
 use uuid::Uuid;
 
-use super::{MESSAGE_BYTES, tls::Keys, wire};
+use super::{MESSAGE_BYTES, tls::PeerTls, wire};
 use crate::{
     admission::Description,
     error::StartError,
@@ -77,7 +77,7 @@ pub(crate) struct Peers(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    keys: Keys,
+    tls: PeerTls,
     held: Mutex<Held>,
 }
 
@@ -97,13 +97,13 @@ struct Peer {
 
 impl Peers {
     /// Knows the nodes of the settings; no connection is made yet.
-    pub(crate) fn new(settings: &Settings, keys: &Keys) -> Result<Self, StartError> {
+    pub(crate) fn new(settings: &Settings, tls: &PeerTls) -> Result<Self, StartError> {
         for (node, address) in &settings.peers {
-            endpoint(address, settings, keys, *node).map_err(|error| {
+            endpoint(address, settings).map_err(|error| {
                 StartError::Settings(format!("address `{address}` of `{node}` cannot be used: {error}"))
             })?;
         }
-        let inner = Inner { settings: settings.clone(), keys: keys.clone(), held: Mutex::default() };
+        let inner = Inner { settings: settings.clone(), tls: tls.clone(), held: Mutex::default() };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -153,7 +153,7 @@ impl Peers {
     }
 
     fn connected<T>(&self, node: NodeId, with: impl FnOnce(&Peer) -> T) -> Result<T, CallError> {
-        let Inner { settings, keys, .. } = &*self.0;
+        let Inner { settings, tls, .. } = &*self.0;
         let mut held = self.held();
         let Held { members, connected } = &mut *held;
         // What this node was told itself goes first: it may reach another by another way than the others do.
@@ -162,13 +162,11 @@ impl Peers {
             .filter(|_| node != settings.node)
             .ok_or_else(|| CallError::NotSent(format!("`{node}` is not among the peers").into()))?;
         if connected.get(&node).is_none_or(|peer| peer.address != *address) {
-            let endpoint = endpoint(address, settings, keys, node)
-                .map_err(|error| CallError::NotSent(error.into()))?;
-            let peer = Peer {
-                address: address.clone(),
-                raft: endpoint.connect_lazy(),
-                bulk: endpoint.connect_lazy(),
+            let endpoint = endpoint(address, settings).map_err(|error| CallError::NotSent(error.into()))?;
+            let connect = || {
+                tls.connect_lazy(&endpoint, node).map_err(|error| CallError::NotSent(error.into()))
             };
+            let peer = Peer { address: address.clone(), raft: connect()?, bulk: connect()? };
             connected.insert(node, peer);
         }
         let peer = connected.get(&node).expect("it was connected above");
@@ -298,16 +296,10 @@ fn of_disk(error: io::Error) -> CallError {
     if error.kind() == io::ErrorKind::InvalidData { error.into() } else { CallError::Disk(error) }
 }
 
-fn endpoint(
-    address: &str,
-    settings: &Settings,
-    keys: &Keys,
-    node: NodeId,
-) -> Result<Endpoint, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(format!("https://{address}"))?
-        .tls_config(keys.client(node))?
+/// The connector speaks TLS, which tonic does not see: for tonic the address is one of plain HTTP.
+fn endpoint(address: &str, settings: &Settings) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(settings.timing.election_min)
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEPALIVE)

@@ -11,7 +11,7 @@ mod wire;
 pub(crate) use client::{CallError, Peers};
 pub(crate) use network::Network;
 pub(crate) use service::{Service, serve};
-pub(crate) use tls::Keys;
+pub(crate) use tls::PeerTls;
 
 /// Longest message either side takes: an append carries at most 2 MiB of entries, or one entry, and a frame of a
 /// snapshot at most 3 MiB.

@@ -301,15 +301,16 @@ mod tests {
     use openraft::network::RPCOption;
 
     use super::*;
-    use crate::{peer::tls::Keys, settings::Settings};
+    use crate::{peer::tls::PeerTls, settings::Settings};
 
     #[tokio::test]
     async fn a_peer_that_is_away_is_not_called_before_there_is_a_request() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let peers = BTreeMap::from([(NodeId(1), "127.0.0.1:1".to_owned()), (NodeId(2), closed)]);
         let settings = Settings::new(NodeId(1), peers, "unused".into());
-        let keys = Keys::derive(&[7; 32], NodeId(1)).unwrap();
-        let peers = Peers::new(&settings, &keys).unwrap();
+        let clock = tls::Clock::new(|| std::time::Duration::from_secs(1_800_000_000));
+        let tls = PeerTls::new(NodeId(1), &[&[7; 32]], settings.certificate_lifetime, clock).unwrap();
+        let peers = Peers::new(&settings, &tls).unwrap();
         let promises = Arc::new(Promises::open("unused".into()));
         let mut network = Network::new(NodeId(1), peers, promises, settings.timing.election_max);
         let mut client = network.new_client(2, &Member::default()).await;

@@ -15,15 +15,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
+    transport::Server,
 };
 
-use super::{MESSAGE_BYTES, STORAGE, network::read_ahead, tls, tls::Keys, wire};
+use super::{MESSAGE_BYTES, STORAGE, network::read_ahead, tls::PeerTls, wire};
 use crate::{
     admission::{Closed, Description, Gate, Roll},
     clock::Clock,
     disk::is_full,
-    error::StartError,
     fatal::{self, Fatal},
     ledger::Ledger,
     log::DiskLog,
@@ -44,8 +43,6 @@ const STREAMS: u32 = 1_024;
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// A connection that has not finished its handshake by then is dropped.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// An idle TCP connection can keep a graceful shutdown waiting for ever: it is given this long.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -54,6 +51,7 @@ type Certificates = Option<Arc<Vec<CertificateDer<'static>>>>;
 /// The peer service of a node.
 pub(crate) struct Service {
     pub(crate) node: NodeId,
+    pub(crate) tls: PeerTls,
     pub(crate) gate: Arc<Gate>,
     pub(crate) promises: Arc<Promises>,
     pub(crate) membership: Membership,
@@ -77,23 +75,20 @@ pub(crate) struct Service {
 pub(crate) fn serve(
     service: Service,
     listener: TcpListener,
-    keys: &Keys,
-) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, StartError> {
+) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let shutdown = service.shutdown.clone();
+    let incoming = service.tls.incoming(listener, shutdown.clone());
     let peer = PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES)
         .max_encoding_message_size(MESSAGE_BYTES);
     let router = Server::builder()
-        .tls_config(keys.server().timeout(HANDSHAKE_TIMEOUT))
-        .map_err(|error| StartError::Listen(error.into()))?
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(peer);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         let ended = shutdown.clone().cancelled_owned();
         let mut serving = std::pin::pin!(router.serve_with_incoming_shutdown(incoming, ended));
         tokio::select! {
@@ -101,7 +96,7 @@ pub(crate) fn serve(
             () = shutdown.cancelled() => {}
         }
         tokio::time::timeout(SHUTDOWN_GRACE, serving).await.unwrap_or(Ok(()))
-    }))
+    })
 }
 
 impl Service {
@@ -155,8 +150,8 @@ fn end_if_disk_failed(fatal: &Fatal, error: &RestoreError) {
 }
 
 /// A node speaks for itself alone.
-fn speaks_for(certificates: Certificates, node: u64) -> Result<(), Status> {
-    if tls::belongs_to(certificates, NodeId(node)) {
+fn speaks_for(tls: &PeerTls, certificates: &Certificates, node: u64) -> Result<(), Status> {
+    if tls.speaks_for(certificates.as_ref().map(|chain| chain.as_slice()), NodeId(node)) {
         Ok(())
     } else {
         Err(Status::permission_denied(format!("certificate is not that of `{}`", NodeId(node))))
@@ -186,7 +181,7 @@ impl Peer for Service {
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.is_open(&request)?;
         let certificates = request.peer_certs();
-        let space = Arc::clone(&self.space);
+        let (space, tls) = (Arc::clone(&self.space), self.tls.clone());
         let mut known = None;
         // The first request that cannot be read, is not the sender's to make, or has no room, ends the stream.
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
@@ -198,7 +193,7 @@ impl Peer for Service {
             }
             let leader = request.vote.leader_id.voted_for;
             if known != Some(leader) {
-                speaks_for(certificates.clone(), leader).ok()?;
+                speaks_for(&tls, &certificates, leader).ok()?;
                 known = Some(leader);
             }
             Some(request)
@@ -218,7 +213,7 @@ impl Peer for Service {
         let message = request.into_inner();
         let pre_vote = message.pre_vote;
         let vote = wire::read_vote(message).map_err(malformed)?;
-        speaks_for(certificates, vote.vote.leader_id.voted_for)?;
+        speaks_for(&self.tls, &certificates, vote.vote.leader_id.voted_for)?;
         let response = if pre_vote { self.raft.pre_vote(vote).await } else { self.raft.vote(vote).await };
         Ok(Response::new(wire::write_voted(&response.map_err(stopped)?)))
     }
@@ -245,7 +240,7 @@ impl Peer for Service {
         let first = parts.message().await?.ok_or_else(|| Status::invalid_argument("snapshot has no head"))?;
         let head = wire::read_head(first).map_err(malformed)?;
         let vote = wire::read_ballot(head.ballot).map_err(malformed)?;
-        speaks_for(certificates, vote.leader_id.voted_for)?;
+        speaks_for(&self.tls, &certificates, vote.leader_id.voted_for)?;
         let fatal = Arc::clone(&self.fatal);
         let intake = self.snapshots.take_in(head.head, head.skip, move |error| end_if_disk_failed(&fatal, error));
         let came = async {
@@ -278,7 +273,7 @@ impl Peer for Service {
         self.is_open(&request)?;
         let certificates = request.peer_certs();
         let transfer = wire::read_transfer(request.into_inner()).map_err(malformed)?;
-        speaks_for(certificates, transfer.from_leader().leader_id.voted_for)?;
+        speaks_for(&self.tls, &certificates, transfer.from_leader().leader_id.voted_for)?;
         let response = self.raft.handle_transfer_leader(transfer).await.map_err(stopped)?;
         Ok(Response::new(wire::write_transferred(response)))
     }
@@ -323,7 +318,7 @@ impl Peer for Service {
     ) -> Result<Response<v1::PeerRejoinResponse>, Status> {
         let certificates = request.peer_certs();
         let message = request.into_inner();
-        speaks_for(certificates, message.node)?;
+        speaks_for(&self.tls, &certificates, message.node)?;
         let storage = wire::read_storage(&message.storage).map_err(malformed)?;
         let rejoined = self.membership.rejoin(NodeId(message.node), storage).await;
         Ok(Response::new(wire::write_rejoined(rejoined)))

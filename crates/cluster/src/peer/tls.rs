@@ -1,87 +1,243 @@
 //! Who may speak on the peer port. Every node derives the same certificate authority from the root key and issues
-//! itself a certificate, so whoever holds the root key is admitted, and nobody else.
+//! itself a certificate that it renews, so whoever holds the root key is admitted, unless it was revoked.
 
-use std::sync::Arc;
-
-use aws_lc_rs::{
-    hkdf::{HKDF_SHA256, KeyType, Salt},
-    signature::Ed25519KeyPair,
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
-use model::name::NodeId;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ED25519,
+
+use model::{State, name::NodeId, time::Time};
+use rustls::{ClientConfig, ServerConfig, version::TLS13};
+use rustls_pki_types::{CertificateDer, ServerName};
+use tls::{
+    Accepted, Accepting, Authority, Clock, Connections, Connector, Kind, Leaf, Own, Refusal, Throttle, TlsError, Trust, accept,
+    client_config, server_config,
 };
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use tokio::{net::TcpListener, sync::broadcast};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
 
-use crate::error::StartError;
+use crate::{error::StartError, machine::View, status::RefusedPeer};
 
-const INFO: &[u8] = b"revolve peer ca v1";
-const SEED_BYTES: usize = 32;
+/// The one protocol of the peer port.
+const PROTOCOL: &str = "h2";
+/// Longest wait before it is looked again whether the certificate is to be renewed: the time that is believed may change.
+const LOOK: Duration = Duration::from_secs(30);
+/// The wait after a renewal failed.
+const RENEW_AGAIN: Duration = Duration::from_secs(5);
+/// Refusals that may wait to be told.
+const REFUSALS: usize = 64;
 
-/// The certificates of this node.
+/// The certificates of this node, and what it checks those of others against. Clones are the same ones.
 #[derive(Clone)]
-pub(crate) struct Keys {
-    authority: Certificate,
-    identity: Identity,
+pub(crate) struct PeerTls(Arc<Inner>);
+
+struct Inner {
+    node: NodeId,
+    lifetime: Duration,
+    clock: Clock,
+    issuer: Mutex<Authority>,
+    own: Own,
+    trust: Trust,
+    connections: Connections,
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    refused: broadcast::Sender<RefusedPeer>,
+    told: Throttle,
 }
 
-impl Keys {
-    /// Derives the authority from the root key and issues a certificate to `node`.
-    pub(crate) fn derive(root_key: &[u8; 32], node: NodeId) -> Result<Self, StartError> {
-        Self::try_derive(root_key, node).map_err(StartError::Keys)
-    }
-
-    fn try_derive(
-        root_key: &[u8; 32],
+impl PeerTls {
+    /// Derives the authorities from the root keys, and issues a certificate of the first to `node`; it is good for
+    /// `lifetime`. Those of the other root keys are believed as well.
+    pub(crate) fn new(
         node: NodeId,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let authority_key = authority_key(root_key)?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params.distinguished_name = named("revolve peer authority");
-        let authority = params.self_signed(&authority_key)?;
-        let issuer = Issuer::new(params, authority_key);
-
-        // The certificates have no end that matters: they prove that the root key was at hand when this process
-        // started, and it is at hand now. To turn a node out, the root key is changed.
-        let leaf_key = KeyPair::generate_for(&PKCS_ED25519)?;
-        let mut leaf = CertificateParams::new(vec![host_name(node)])?;
-        leaf.distinguished_name = named(&host_name(node));
-        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        leaf.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        leaf.use_authority_key_identifier_extension = true;
-        let certificate = leaf.signed_by(&leaf_key, &issuer)?;
-        Ok(Self {
-            authority: Certificate::from_pem(authority.pem()),
-            identity: Identity::from_pem(certificate.pem(), leaf_key.serialize_pem()),
-        })
+        root_keys: &[&[u8; 32]],
+        lifetime: Duration,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        Self::try_new(node, root_keys, lifetime, clock).map_err(|error| StartError::Keys(error.into()))
     }
 
-    /// For the peer port: only nodes with a certificate of this authority get in.
-    pub(crate) fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new().identity(self.identity.clone()).client_ca_root(self.authority.clone())
+    fn try_new(
+        node: NodeId,
+        root_keys: &[&[u8; 32]],
+        lifetime: Duration,
+        clock: Clock,
+    ) -> Result<Self, TlsError> {
+        let mut authorities = derive(root_keys)?;
+        let connections = Connections::default();
+        let trust = Trust::new(&authorities, connections.revoked().clone())?;
+        let issuer = authorities.swap_remove(0);
+        let own = Own::new(issuer.issue(&leaf(node, lifetime), &clock)?.certified()?)?;
+        // TLS 1.3 alone: there is no older node to speak to.
+        let server = server_config(own.clone(), Some(trust.clone()), &clock, &[&TLS13], &[PROTOCOL])?;
+        let client = client_config(own.clone(), trust.clone(), &clock, &[&TLS13], &[PROTOCOL])?;
+        Ok(Self(Arc::new(Inner {
+            node,
+            lifetime,
+            clock,
+            issuer: Mutex::new(issuer),
+            own,
+            trust,
+            connections,
+            client: Arc::new(client),
+            server: Arc::new(server),
+            refused: broadcast::Sender::new(REFUSALS),
+            told: Throttle::default(),
+        })))
     }
 
-    /// For a connection to `node`: whoever answers must be that node.
-    pub(crate) fn client(&self, node: NodeId) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .ca_certificate(self.authority.clone())
-            .identity(self.identity.clone())
-            .domain_name(host_name(node))
+    /// Believes the authorities of these root keys from now on, and shows a certificate of the first. Connections that are
+    /// open stay.
+    pub(crate) fn set_root_keys(&self, root_keys: &[&[u8; 32]]) -> Result<(), TlsError> {
+        let mut authorities = derive(root_keys)?;
+        self.0.trust.replace(&authorities)?;
+        *self.issuer() = authorities.swap_remove(0);
+        self.renew()
+    }
+
+    /// Shows a new certificate from now on.
+    fn renew(&self) -> Result<(), TlsError> {
+        let issued = self.issuer().issue(&leaf(self.0.node, self.0.lifetime), &self.0.clock)?;
+        self.0.own.replace(issued.certified()?)
+    }
+
+    /// When the certificate of this node ends.
+    pub(crate) fn expires(&self) -> Time {
+        Time(u64::try_from(self.0.own.facts().not_after.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Renews the certificate when a third of its time is left, until `shutdown`.
+    pub(crate) async fn keep_renewed(self, shutdown: CancellationToken) {
+        loop {
+            let wait = self.0.own.renew_in(self.0.clock.now());
+            let wait = if wait.is_zero() {
+                self.renew().map_or_else(
+                    |error| {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, expires = %self.expires(), "the peer certificate cannot be renewed");
+                        RENEW_AGAIN
+                    },
+                    |()| {
+                        tracing::info!(expires = %self.expires(), "the peer certificate was renewed");
+                        Duration::ZERO
+                    },
+                )
+            } else {
+                wait.min(LOOK)
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Shuts out the nodes that `state` says are revoked, and cuts their connections.
+    pub(crate) fn heed(&self, state: &State) {
+        let hosts: BTreeSet<String> = state.revoked_nodes().iter().map(|(node, _)| host_name(*node)).collect();
+        let cut = self.0.connections.revoke(BTreeSet::new(), hosts);
+        if cut > 0 {
+            tracing::warn!(connections = cut, "connections of a revoked node were cut");
+        }
+        if state.revoked_nodes().contains(&self.0.node) {
+            tracing::error!("the certificates of this node are revoked: the others do not let it in any more");
+        }
+    }
+
+    /// Does so whenever the state says something new, until `shutdown`.
+    pub(crate) async fn keep_heeding(self, view: Arc<View>, shutdown: CancellationToken) {
+        let mut progress = view.progress().subscribe();
+        let mut heeded = None;
+        loop {
+            progress.borrow_and_update();
+            let state = view.state();
+            let digest = state.revoked_nodes().digest();
+            if heeded != Some(digest) {
+                self.heed(&state);
+                heeded = Some(digest);
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = progress.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+        }
+    }
+
+    /// The connections that come in, each from a node.
+    pub(crate) fn incoming(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> ReceiverStream<std::io::Result<Accepted>> {
+        let told = self.clone();
+        let accepting = Accepting {
+            config: Arc::clone(&self.0.server),
+            connections: self.0.connections.clone(),
+            refused: Arc::new(move |from, refusal| told.refuse(Some(from), refusal)),
+            shutdown,
+        };
+        accept(listener, accepting)
+    }
+
+    /// Connections to `node`, made when first used: whoever answers must be that node.
+    pub(crate) fn connect_lazy(&self, endpoint: &Endpoint, node: NodeId) -> Result<Channel, StartError> {
+        let name = ServerName::try_from(host_name(node)).map_err(|error| StartError::Keys(error.into()))?;
+        let connector = Connector::new(Arc::clone(&self.0.client), name, self.0.connections.clone());
+        Ok(endpoint.connect_with_connector_lazy(connector))
+    }
+
+    /// Who was not let in on the peer port, from now on.
+    pub(crate) fn refusals(&self) -> broadcast::Receiver<RefusedPeer> {
+        self.0.refused.subscribe()
+    }
+
+    /// Whether the certificates that a connection came with are those of `node`. That the authority has signed them was
+    /// checked when the connection was made. Who speaks for another is refused.
+    pub(crate) fn speaks_for(&self, certificates: Option<&[CertificateDer<'static>]>, node: NodeId) -> bool {
+        if belongs_to(certificates, node) {
+            return true;
+        }
+        let message = format!("a message in the name of `{node}` came with the certificate of another");
+        self.refuse(None, &Refusal { code: "tls_wrong_name", message });
+        false
+    }
+
+    fn refuse(&self, from: Option<SocketAddr>, refusal: &Refusal) {
+        let address = from.map(|from| from.ip());
+        if !self.0.told.is_news(address, refusal.code) {
+            return;
+        }
+        tracing::warn!(?address, code = refusal.code, "refused on the peer port: {}", refusal.message);
+        // Nobody may listen.
+        let _ = self.0.refused.send(RefusedPeer { address, code: refusal.code });
+    }
+
+    fn issuer(&self) -> MutexGuard<'_, Authority> {
+        self.0.issuer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether the certificates that a connection came with are those of `node`. That the authority has signed them was
-/// checked when the connection was made.
-pub(crate) fn belongs_to(certificates: Option<Arc<Vec<CertificateDer<'static>>>>, node: NodeId) -> bool {
-    let Some(certificates) = certificates else { return false };
-    let Some(leaf) = certificates.first().and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok()) else {
-        return false;
-    };
+fn derive(root_keys: &[&[u8; 32]]) -> Result<Vec<Authority>, TlsError> {
+    if root_keys.is_empty() {
+        return Err(TlsError::NoAuthority);
+    }
+    root_keys.iter().map(|key| Authority::derive(key, Kind::Peer)).collect()
+}
+
+fn leaf(node: NodeId, lifetime: Duration) -> Leaf {
+    let name = host_name(node);
+    Leaf { hosts: vec![name.clone()], name, serves: true, calls: true, lifetime }
+}
+
+fn belongs_to(certificates: Option<&[CertificateDer<'static>]>, node: NodeId) -> bool {
+    let Some(leaf) = certificates.and_then(<[_]>::first) else { return false };
+    let Ok(leaf) = webpki::EndEntityCert::try_from(leaf) else { return false };
     ServerName::try_from(host_name(node))
         .is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_ok())
 }
@@ -90,51 +246,31 @@ fn host_name(node: NodeId) -> String {
     format!("{node}.peer.revolve")
 }
 
-fn named(name: &str) -> DistinguishedName {
-    let mut distinguished = DistinguishedName::new();
-    distinguished.push(DnType::CommonName, name);
-    distinguished
-}
-
-fn authority_key(root_key: &[u8; 32]) -> Result<KeyPair, Box<dyn std::error::Error + Send + Sync>> {
-    struct Seed;
-    impl KeyType for Seed {
-        fn len(&self) -> usize {
-            SEED_BYTES
-        }
-    }
-    let mut seed = zeroize::Zeroizing::new([0; SEED_BYTES]);
-    let derived = Salt::new(HKDF_SHA256, &[]).extract(root_key);
-    derived.expand(&[INFO], Seed).and_then(|key| key.fill(&mut *seed)).map_err(|_| "HKDF failed")?;
-    let key = Ed25519KeyPair::from_seed_unchecked(&*seed)?;
-    let pkcs8 = key.to_pkcs8v1()?;
-    Ok(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8.as_ref()), &PKCS_ED25519)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn equal_root_keys_give_equal_authorities_and_others_do_not() {
-        let public = |root: [u8; 32]| authority_key(&root).unwrap().public_key_pem();
-        assert_eq!(public([7; 32]), public([7; 32]));
-        assert_ne!(public([7; 32]), public([8; 32]));
+    fn a_certificate_belongs_to_one_node() {
+        let tls = PeerTls::new(NodeId(1), &[&[3; 32]], Duration::from_secs(60), clock()).unwrap();
+        let issued = tls.issuer().issue(&leaf(NodeId(1), Duration::from_secs(60)), &clock()).unwrap();
+        let presented = [issued.certificate];
+        assert!(tls.speaks_for(Some(&presented), NodeId(1)));
+        let mut refused = tls.refusals();
+        assert!(!tls.speaks_for(Some(&presented), NodeId(11)) && !tls.speaks_for(None, NodeId(1)));
+        assert_eq!(refused.try_recv().unwrap().code, "tls_wrong_name");
     }
 
     #[test]
-    fn a_certificate_belongs_to_one_node() {
-        let root = [3; 32];
-        let key = authority_key(&root).unwrap();
-        let issuer = Issuer::new(CertificateParams::default(), key);
-        let leaf_key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        let leaf = CertificateParams::new(vec![host_name(NodeId(1))])
-            .unwrap()
-            .signed_by(&leaf_key, &issuer)
-            .unwrap();
-        let presented = Some(Arc::new(vec![leaf.der().clone()]));
-        assert!(belongs_to(presented.clone(), NodeId(1)));
-        assert!(!belongs_to(presented, NodeId(11)));
-        assert!(!belongs_to(None, NodeId(1)));
+    fn another_root_key_gives_another_certificate_at_once() {
+        let tls = PeerTls::new(NodeId(1), &[&[3; 32]], Duration::from_secs(60), clock()).unwrap();
+        let before = tls.0.own.facts().serial;
+        tls.set_root_keys(&[&[4; 32], &[3; 32]]).unwrap();
+        assert_ne!(tls.0.own.facts().serial, before);
+        assert!(tls.set_root_keys(&[]).is_err());
+    }
+
+    fn clock() -> Clock {
+        Clock::new(|| Duration::from_secs(1_800_000_000))
     }
 }

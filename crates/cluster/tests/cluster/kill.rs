@@ -30,7 +30,7 @@ async fn start(data: &Path) -> Cluster {
     };
     // Snapshots and purges fall between the kills too.
     settings.retention = Retention { snapshot_every: 40, kept_entries: 10 };
-    Cluster::start(settings, listener, &ROOT_KEY, CancellationToken::new()).await.unwrap()
+    Cluster::start(settings, listener, &[&ROOT_KEY], CancellationToken::new()).await.unwrap()
 }
 
 /// The process that is killed. It does nothing when the tests are run as usual.

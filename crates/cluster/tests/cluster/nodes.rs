@@ -97,7 +97,7 @@ impl Nodes {
             None => TcpListener::bind(&self.addresses[&node]).await.unwrap(),
         };
         let started =
-            Cluster::start(self.settings(node), listener, root_key, CancellationToken::new()).await?;
+            Cluster::start(self.settings(node), listener, &[root_key], CancellationToken::new()).await?;
         self.running.insert(node, started);
         Ok(())
     }

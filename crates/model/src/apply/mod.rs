@@ -2,6 +2,7 @@
 
 mod access;
 mod attempt;
+mod certificate;
 mod check;
 mod declare;
 mod feed;
@@ -97,6 +98,8 @@ impl State {
             Command::InstallDataKey(body) => self.install_data_key(body),
             Command::RecordRead(body) => self.record_read(body),
             Command::ChangeCluster(body) => self.change_cluster(body),
+            Command::RecordCertificate(body) => self.record_certificate(body),
+            Command::RevokeCertificate(body) => self.revoke_certificate(body),
             Command::AddDataKey(body) => self.add_data_key(body),
             Command::Reseal(body) => self.reseal(body),
             Command::DestroyDataKey(body) => self.destroy_data_key(body),
@@ -260,6 +263,8 @@ fn describe(command: &Command) -> (String, String) {
         Command::ChangeCluster(c) => {
             (object("node", &c.node), format!("{}: {}", c.change.as_str(), c.reason))
         }
+        Command::RecordCertificate(c) => (object("certificate", &c.serial), format!("for {}", c.name)),
+        Command::RevokeCertificate(c) => (c.party.to_string(), format!("{}: {}", c.code.as_str(), c.reason)),
         Command::AddDataKey(c) => (object("data-key", &c.id), c.reason.clone()),
         Command::Reseal(c) => (object("data-key", &c.from), format!("{} values sealed anew", c.values.len())),
         Command::DestroyDataKey(c) => plain(object("data-key", &c.id)),

@@ -34,6 +34,8 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         digest: state.digest().to_string(),
         members: members.collect(),
         clock_off_ms: standing.clock_off,
+        peer_certificate_expires_ms: standing.certificate_expires.0,
+        client_certificate_expires_ms: call.edge.port.expires().unwrap_or_default().0,
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod certificate;
 mod cluster;
 mod grant;
 mod key;
@@ -114,6 +115,9 @@ service! {
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse = ChangeCluster cluster::transfer_leader;
     permit_rejoin(PermitRejoinRequest) -> PermitRejoinResponse = ChangeCluster cluster::permit_rejoin;
 
+    issue_certificate(IssueCertificateRequest) -> IssueCertificateResponse = Certificates certificate::issue;
+    list_certificates(ListCertificatesRequest) -> ListCertificatesResponse = ListCertificates certificate::list;
+    revoke_certificate(RevokeCertificateRequest) -> RevokeCertificateResponse = Certificates certificate::revoke;
     get_key_status(GetKeyStatusRequest) -> GetKeyStatusResponse = Look key::status;
     rotate_data_key(RotateDataKeyRequest) -> RotateDataKeyResponse = ManageKeys key::rotate_data;
     rotate_root_key(RotateRootKeyRequest) -> RotateRootKeyResponse = ManageKeys key::rotate_root;

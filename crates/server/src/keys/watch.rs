@@ -10,9 +10,13 @@ use model::{
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
+use workers::RootKey;
 
 use super::{KeyError, files::KeyFiles};
-use crate::node::Shared;
+use crate::{
+    node::{Shared, peer_keys},
+    port::ClientPort,
+};
 
 /// How often the files are looked at, and how long until something that went wrong is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,6 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Runs until `shutdown`, or until `unfit` was told why this node must end.
 pub(crate) async fn run(
     shared: Arc<Shared>,
+    port: ClientPort,
     mut files: KeyFiles,
     unfit: watch::Sender<Option<String>>,
     shutdown: CancellationToken,
@@ -49,9 +54,10 @@ pub(crate) async fn run(
             shared.keys.forget(&state);
             checked = rows;
         }
-        let ids = shared.keys.root_keys(&state).iter().map(|root| root.id()).collect();
+        let roots = shared.keys.root_keys(&state);
+        let ids = roots.iter().map(|root| root.id()).collect();
         if known_by != ids {
-            tracing::info!(root_keys = ?ids, "peers are known by these root keys, the first one first");
+            make_known(&shared, &port, &roots);
             known_by = ids;
         }
         if std::mem::take(&mut announcing) {
@@ -64,6 +70,20 @@ pub(crate) async fn run(
             changed = changes.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Both ports show certificates under the first of the root keys from now on, and believe those under any of them.
+fn make_known(shared: &Shared, port: &ClientPort, roots: &[Arc<RootKey>]) {
+    let ids: Vec<RootKeyId> = roots.iter().map(|root| root.id()).collect();
+    let peer_keys = peer_keys(roots);
+    let peer_keys: Vec<&[u8; 32]> = peer_keys.iter().map(|key| &**key).collect();
+    if let Err(error) = shared.cluster.set_root_keys(&peer_keys) {
+        tracing::error!(error = &error as &dyn std::error::Error, "the peer port keeps its certificates of before");
+    }
+    if let Err(error) = port.set_root_keys(roots) {
+        tracing::error!(error = &error as &dyn std::error::Error, "the client port keeps its certificates of before");
+    }
+    tracing::info!(root_keys = ?ids, "certificates are under these root keys, the first one first");
 }
 
 /// What is wrong and what to do, in one line for the log and the last words of a node.

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     attempt::{FailureClass, Job, Liveness, Step, StepOutcome},
     audit::AuditRecord,
+    certificate::{Certificate, Party, RevokedNode},
     command::*,
     consumer::Consumer,
     credential::{Credential, Placement, SharedException, Strategy, Version, VersionState},
@@ -59,6 +60,8 @@ fn tables_keep_their_numbers() {
         Token::TAG,
         Node::TAG,
         AuditRecord::TAG,
+        Certificate::TAG,
+        RevokedNode::TAG,
         Membership::TAG,
         JoinToken::TAG,
         LedgerHead::TAG,
@@ -67,7 +70,7 @@ fn tables_keep_their_numbers() {
         DataKey::TAG,
         RootKey::TAG,
     ];
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 22, 23, 24, 25, 26, 27, 28]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28]);
 }
 
 /// Asserts that postcard writes the values as 0, 1, 2 … in this order.
@@ -138,6 +141,7 @@ fn enums_with_content_keep_their_numbers() {
         Strategy::Overlapping { username: user() },
     ]);
     assert_numbered(&[Job::Rotation(RotationId(1)), Job::Grant(GrantId(1))]);
+    assert_numbered(&[Party::Certificate("ab".parse().unwrap()), Party::Node(NodeId(1))]);
     assert_numbered(&[
         prepared_for("u"),
         StepOutcome::Done { note: user() },
@@ -292,6 +296,8 @@ fn deeds() -> Vec<Command> {
         RemoveNode { node: NodeId(2), reason: reason(), highest: NodeId(4) }.into(),
         join_token().into(),
         RevokeJoinToken { name: name("invited"), reason: reason() }.into(),
+        certificate().into(),
+        without(Party::Node(NodeId(2))).into(),
     ]
 }
 
@@ -320,6 +326,14 @@ fn admission() -> AdmitNode {
         learner: true,
         highest: NodeId(3),
     }
+}
+
+fn certificate() -> RecordCertificate {
+    RecordCertificate { serial: "4f0c6a".parse().unwrap(), name: name("ci"), expires: Time(START.0 + 9) }
+}
+
+fn without(party: Party) -> RevokeCertificate {
+    RevokeCertificate { party, code: ReasonCode::KeyCompromise, reason: "why".into() }
 }
 
 fn token() -> IssueToken {
@@ -369,6 +383,9 @@ fn rows_keep_their_fields_and_their_order() {
     machine.ok(admission());
     machine.ok(RemoveNode { node: NodeId(3), reason: "why".into(), highest: NodeId(3) });
     machine.ok(revoke(Subject::Version(name("orders-db"), 1), ReasonCode::Hold));
+    machine.ok(certificate());
+    machine.ok(without(Party::Certificate("4f0c6a".parse().unwrap())));
+    machine.ok(without(Party::Node(NodeId(2))));
     let rotation = machine.trigger();
     machine.perform(rotation, &[Step::Prepare]);
     machine.attempt(Job::Rotation(rotation), Step::Install, failed(FailureClass::Retryable, Span(5)));
@@ -391,7 +408,7 @@ fn rows_keep_their_fields_and_their_order() {
         let value = record.value.as_deref().unwrap_or_default();
         writeln!(text, "{} {}\n  {}", record.table, hex(&record.key), hex(value)).unwrap();
     }
-    assert_eq!(kinds.len(), 22, "a row of each table");
+    assert_eq!(kinds.len(), 24, "a row of each table");
     writeln!(text, "digest {}", machine.state.digest()).unwrap();
     insta::assert_snapshot!("rows", text);
 }

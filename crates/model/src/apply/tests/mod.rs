@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod breakglass;
+mod certificate;
 mod declare;
 mod feed;
 mod fuzz;

@@ -21,6 +21,7 @@ pub(super) fn check(before: &State, after: &State, stamped: &Stamped, outcome: &
     check_grants(before, after);
     check_keys(before, after, &stamped.command);
     check_nodes(before, after);
+    check_certificates(before, after);
     for credential in after.credentials().values() {
         check_credential(after, credential);
     }
@@ -209,6 +210,16 @@ fn check_grants(before: &State, after: &State) {
     for grant in after.grants().values() {
         check_grant(after, grant);
     }
+}
+
+/// What was revoked stays so, until its time was over long ago.
+fn check_certificates(before: &State, after: &State) {
+    for serial in before.revoked_serials() {
+        let row = before.certificates().get(serial).expect("a row of the same table");
+        let is_over = row.expires.is_some_and(|end| end < after.now());
+        assert!(is_over || after.revoked_serials().any(|other| other == serial), "{serial} is good again");
+    }
+    assert!(before.revoked_nodes().iter().all(|(node, row)| after.revoked_nodes().get(node) == Some(row)));
 }
 
 fn check_grant(state: &State, grant: &Grant) {

@@ -13,6 +13,7 @@ use super::super::machine::{
 use crate::{
     State,
     attempt::{FailureClass, Job, Liveness, Step, StepOutcome},
+    certificate::Party,
     command::*,
     consumer::Subscription,
     credential::Placement,
@@ -68,6 +69,7 @@ fn chosen<N: std::str::FromStr<Err: std::fmt::Debug>>(all: &[&str], number: u8) 
 
 const CREDENTIALS: [&str; 5] = ["a", "b", "c", "a", "d"];
 const SCHEDULES: [&str; 4] = ["sa", "sb", "sc", "sd"];
+const SERIALS: [&str; 4] = ["a1", "a2", "a3", "a4"];
 const CONSUMERS: [&str; 4] = ["edge", "core", "edge", "far"];
 
 impl Move {
@@ -84,7 +86,7 @@ impl Move {
             68..75 => self.revoke(state),
             75..85 => self.feed(state),
             85..96 => self.break_glass(state),
-            _ => self.access(),
+            _ => self.access(state),
         };
         let keys = state.data_keys();
         let key = if self.b.is_multiple_of(8) {
@@ -319,9 +321,9 @@ impl Move {
         }
     }
 
-    fn access(&self) -> Command {
+    fn access(&self, state: &State) -> Command {
         let token = || chosen(&["root", "t1", "t2"], self.b);
-        match self.a % 10 {
+        match self.a % 14 {
             0 => IssueToken {
                 name: token(),
                 principal: "bob".into(),
@@ -353,6 +355,19 @@ impl Move {
             6 => RecordBackup { reason: pick(&["nightly", ""], self.b).into() }.into(),
             7 => ConfirmRestore { reason: "looked at".into() }.into(),
             8..=10 => self.come_and_go(),
+            11 => RecordCertificate {
+                serial: chosen(&SERIALS, self.b),
+                name: chosen(&["ci", "gate"], self.c),
+                expires: Time(state.now().0.saturating_add(u64::from(self.c) << 22)),
+            }
+            .into(),
+            12 => {
+                let party = match self.b % 4 {
+                    0 => Party::Node(NodeId(u64::from(self.c % 3))),
+                    _ => Party::Certificate(chosen(&SERIALS, self.b)),
+                };
+                RevokeCertificate { party, code: pick(&ReasonCode::ALL, self.c), reason: "lost".into() }.into()
+            }
             _ => {
                 RecordRead { credential: chosen(&CREDENTIALS, self.b), version: u32::from(self.c % 3) }.into()
             }
