@@ -22,6 +22,8 @@ pub struct Options {
     pub token: Option<SecretString>,
     /// The certificate that the servers' certificates are checked against, PEM. Needed for `https`.
     pub ca: Option<String>,
+    /// The name that the servers' certificates must carry, where the addresses do not say it.
+    pub server_name: Option<String>,
     /// Longest wait for the answer to one call.
     pub timeout: Duration,
     /// Longest wait for a connection to one address.
@@ -38,6 +40,7 @@ impl Options {
             addresses: addresses.into_iter().map(Into::into).collect(),
             token: None,
             ca: None,
+            server_name: None,
             timeout: REQUEST_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             insecure_plaintext: false,
@@ -89,6 +92,7 @@ impl Options {
         }
         let pem = self.ca.as_ref().ok_or_else(|| OptionsError::NoCa { address: address.to_owned() })?;
         let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        let config = self.server_name.iter().fold(config, |config, name| config.domain_name(name));
         endpoint.tls_config(config).map_err(|source| OptionsError::Ca { source })
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
+use cluster::Cluster;
 use model::{
     State,
     command::Command,
@@ -64,6 +65,13 @@ impl Default for Limits {
     }
 }
 
+/// What a node knows of itself beside the state.
+pub(crate) struct Facts {
+    pub(crate) cluster: Cluster,
+    /// Its settings, as far as they may be shown.
+    pub(crate) settings: serde_json::Value,
+}
+
 /// What the services share.
 pub struct Edge {
     pub(crate) consensus: Arc<dyn Consensus>,
@@ -73,6 +81,8 @@ pub struct Edge {
     pub(crate) fresh: Arc<Fresh>,
     pub(crate) refusals: Refusals,
     pub(crate) batches: Batches,
+    /// What the node knows of itself beside the state; not there where the edge has no node.
+    pub(crate) facts: OnceLock<Facts>,
     gate: Gate,
     looks: Room,
     changes: Room,
@@ -94,6 +104,7 @@ impl Edge {
             gate: Gate::new(Arc::clone(&consensus), Arc::clone(&fresh)),
             batches: Batches::new(Arc::clone(&consensus), Arc::clone(&fresh), &limits),
             refusals: Refusals::default(),
+            facts: OnceLock::new(),
             looks: Room::new(&limits),
             changes: Room::new(&limits),
             streams: Arc::new(Semaphore::new(limits.streams)),

@@ -15,6 +15,7 @@ mod gate;
 mod health;
 pub mod init;
 mod keys;
+pub mod logs;
 mod metrics;
 pub mod node;
 pub mod reconcile;

@@ -13,12 +13,13 @@ use tonic::{
     service::Routes,
     transport::server::{Router, TcpIncoming},
 };
+use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     admin,
     clock::Tokio,
     config::{Config, ConfigError, Tls},
-    edge::{Edge, Limits},
+    edge::{Edge, Facts, Limits},
     feed, health,
     keys::Keyring,
     reconcile::{self, NodeHands},
@@ -175,9 +176,14 @@ impl Server {
         let limits = Limits { period_floor: shared.config.schedule_floor(), ..Limits::default() };
         let consensus = Arc::new(shared.cluster.clone());
         let edge = Edge::new(consensus, Arc::clone(&shared.keys), limits, shutdown.clone());
+        let (cluster, settings) = (shared.cluster.clone(), shared.config.shown());
+        edge.facts.get_or_init(|| Facts { cluster, settings });
         let running = Arc::clone(&edge);
         tasks.spawn(async move { running.run().await });
-        let router = router(&edge, shared.cluster.clone(), shared.config.tls.as_ref())?;
+        let (reporter, grpc_health) = tonic_health::server::health_reporter();
+        tasks.spawn(health::report(shared.cluster.clone(), reporter, shutdown.clone()));
+        let routes = routes(&edge, shared.cluster.clone(), grpc_health);
+        let router = router(routes, shared.config.tls.as_ref())?;
         let port = tokio::spawn(serve(router, listeners.client, shutdown.clone()));
         tasks.close();
         Ok(Self { shared, shutdown, tasks, port })
@@ -214,7 +220,16 @@ impl Server {
 }
 
 /// The services of the client port.
-fn router(edge: &Arc<Edge>, cluster: Cluster, files: Option<&Tls>) -> Result<Router, ServerError> {
+fn routes(edge: &Arc<Edge>, cluster: Cluster, health: HealthServer<impl Health>) -> Routes {
+    let grpc = Routes::new(admin::Service::mount(Arc::clone(edge)))
+        .add_service(feed::Service::mount(Arc::clone(edge)))
+        .add_service(health);
+    let http = health::routes(cluster, Arc::clone(edge));
+    Routes::from(grpc.into_axum_router().merge(http))
+}
+
+/// The client port.
+fn router(routes: Routes, files: Option<&Tls>) -> Result<Router, ServerError> {
     let mut server = tonic::transport::Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -224,10 +239,7 @@ fn router(edge: &Arc<Edge>, cluster: Cluster, files: Option<&Tls>) -> Result<Rou
     if let Some(files) = files {
         server = server.tls_config(tls(files)?).map_err(ServerError::Serve)?;
     }
-    let grpc = Routes::new(admin::Service::mount(Arc::clone(edge)))
-        .add_service(feed::Service::mount(Arc::clone(edge)));
-    let http = health::routes(cluster, Arc::clone(edge));
-    Ok(server.add_routes(Routes::from(grpc.into_axum_router().merge(http))))
+    Ok(server.add_routes(routes))
 }
 
 /// Serves until `shutdown`, then for as long as it is polite: an idle connection would hold it open for ever.

@@ -6,7 +6,10 @@ mod breakglass;
 mod cluster;
 mod completion;
 mod consumer;
+mod debug;
+mod doctor;
 mod feed;
+mod health;
 mod help;
 mod resource;
 mod revocation;
@@ -108,6 +111,13 @@ enum Ask {
     /// The nodes
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// Everything that is wrong, why it matters, and what to do next
+    Doctor,
+    /// Collect what a report of a fault needs
+    #[command(subcommand)]
+    Debug(debug::Verb),
+    /// Ask one node whether it is well; exit 0 or 1
+    Health(health::Args),
     /// Print the version
     Version,
 }
@@ -173,6 +183,9 @@ async fn ask(flags: &Flags, command: Ask) -> Outcome {
         Ask::Audit(verb) => audit::run(&app, verb).await,
         Ask::Secret(verb) => secret::run(&app, verb).await,
         Ask::Cluster(verb) => cluster::run(&app, verb).await,
+        Ask::Doctor => doctor::run(&app).await,
+        Ask::Debug(verb) => debug::run(&app, verb).await,
+        Ask::Health(args) => health::run(&app, args).await,
         Ask::Version => version(&app),
     }
 }

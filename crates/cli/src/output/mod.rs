@@ -8,6 +8,9 @@ use std::io::{self, IsTerminal, Write};
 use clap::ValueEnum;
 use model::time::Time;
 use serde::Serialize;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 pub use table::{Cell, Tone};
 
@@ -210,14 +213,26 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Sends the log to stderr, if a filter is given.
-pub fn install_log(filter: Option<&str>) {
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object on a line, with the spans that it stands in.
+    Json,
+}
+
+/// Sends the log to stderr, if a filter is given, and to the ring from which `revolve debug bundle` takes it.
+pub fn install_log(filter: Option<&str>, format: LogFormat) {
     let Some(filter) = filter else { return };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    subscriber.init();
+    let kept = || fmt::layer().with_ansi(false).with_writer(server::logs::ring);
+    let stderr = || fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let log = match format {
+        LogFormat::Text => stderr().boxed(),
+        LogFormat::Json => stderr().json().boxed(),
+    };
+    tracing_subscriber::registry().with(EnvFilter::new(filter)).with(log).with(kept()).init();
 }
 
 /// The document as YAML.

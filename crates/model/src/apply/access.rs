@@ -3,8 +3,8 @@
 use crate::{
     State,
     command::{
-        AnnounceNode, ChangeCluster, InstallDataKey, IssueToken, RecordRead, RecordRefusals, ReportReachable,
-        RevokeToken,
+        AnnounceNode, ChangeCluster, InstallDataKey, IssueToken, RecordCollection, RecordRead,
+        RecordRefusals, ReportReachable, RevokeToken,
     },
     node::Node,
     outcome::{Applied, Outcome},
@@ -137,6 +137,15 @@ impl State {
 
     /// The nodes see to it; here stands that it was asked for.
     pub(super) fn change_cluster(&self, command: &ChangeCluster) -> Outcome {
+        check::text("reason", &command.reason, Code::TextRequired)?;
+        if !self.nodes.contains(&command.node) {
+            return refuse(Code::UnknownNode, format!("there is no `{}`", command.node));
+        }
+        Ok(Applied::Unchanged)
+    }
+
+    /// Nothing is changed; here stands that it was asked for.
+    pub(super) fn record_collection(&self, command: &RecordCollection) -> Outcome {
         check::text("reason", &command.reason, Code::TextRequired)?;
         if !self.nodes.contains(&command.node) {
             return refuse(Code::UnknownNode, format!("there is no `{}`", command.node));

@@ -91,6 +91,7 @@ impl State {
             Command::InstallDataKey(body) => self.install_data_key(body),
             Command::RecordRead(body) => self.record_read(body),
             Command::ChangeCluster(body) => self.change_cluster(body),
+            Command::RecordCollection(body) => self.record_collection(body),
             Command::Acknowledge(_) | Command::Tick(_) | Command::RecordRefusals(_) => {
                 unreachable!("these write their own audit records, see `apply`")
             }
@@ -241,6 +242,7 @@ fn describe(command: &Command) -> (String, String) {
         Command::ChangeCluster(c) => {
             (object("node", &c.node), format!("{}: {}", c.change.as_str(), c.reason))
         }
+        Command::RecordCollection(c) => (object("node", &c.node), c.reason.clone()),
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
     }
 }

@@ -23,6 +23,7 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
             leader: standing.leader == Some(member.id),
             reachable: member.id == standing.node || node.is_some_and(|node| node.reachable),
             version: node.map(|node| node.version.clone()).unwrap_or_default(),
+            lag: standing.matched.get(&member.id).map(|matched| standing.last_log.saturating_sub(*matched)),
         }
     });
     Ok(v1::GetClusterResponse {
@@ -34,6 +35,9 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         digest: state.digest().to_string(),
         members: members.collect(),
         clock_off_ms: standing.clock_off,
+        unready: standing.unready,
+        disk_full: standing.disk_full,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
 

@@ -254,6 +254,7 @@ fn deeds() -> Vec<Command> {
         RecordRefusals { refusals: vec![refusal] }.into(),
         RecordRead { credential: name("orders-db"), version: 2 }.into(),
         ChangeCluster { node: NodeId(2), change: ClusterChange::Rejoin, reason: reason() }.into(),
+        RecordCollection { node: NodeId(2), reason: reason() }.into(),
     ]
 }
 

@@ -300,6 +300,11 @@ impl Move {
                 RecordRefusals { refusals: vec![EdgeRefusal { actor, action, object, code, count: 2 }] }
                     .into()
             }
+            6 => RecordCollection {
+                node: NodeId(u64::from(self.b % 4)),
+                reason: "r".repeat(usize::from(self.c % 2)),
+            }
+            .into(),
             _ => {
                 RecordRead { credential: chosen(&CREDENTIALS, self.b), version: u32::from(self.c % 3) }.into()
             }
