@@ -8,6 +8,7 @@ mod stories {
     mod clocks_together;
     mod crash;
     mod daylight_saving;
+    mod diagnose;
     mod disk_faults;
     mod drain;
     mod harness;

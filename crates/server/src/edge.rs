@@ -23,9 +23,10 @@ use crate::{
     denied::Denied,
     feed::Batches,
     fresh::{Complete, Fresh},
-    gate::{Action, Caller, Gate},
+    gate::{Action, Caller, Gate, Rejected},
     keys::Keyring,
     refusals::Refusals,
+    trace,
 };
 
 /// What this node takes on at a time.
@@ -143,17 +144,21 @@ impl Edge {
         action: impl FnOnce(&Caller) -> Action,
     ) -> Result<Call, Status> {
         if self.shutdown.is_cancelled() {
-            return Err((&Denied::ShuttingDown).into());
+            return Err(Denied::ShuttingDown.told(&trace::request_id(metadata)));
         }
+        let request = trace::request_id(metadata);
         let caller = match self.gate.authenticate(metadata).await {
             Ok(caller) => caller,
-            Err(rejected) => return Err(self.status(&rejected.actor, presumed, "", &rejected.denied)),
+            Err(Rejected { actor, denied }) => {
+                return Err(self.status(&request, &actor, presumed, "", &denied));
+            }
         };
+        trace::note_actor(&caller.principal);
         let action = action(&caller);
         let room = if action == Action::Look { &self.looks } else { &self.changes };
-        let permit = room.enter().await.map_err(|denied| Status::from(&denied))?;
-        let call =
-            Call { edge: Arc::clone(self), caller, action, object: Mutex::default(), _permit: Some(permit) };
+        let permit = room.enter().await.map_err(|denied| denied.told(&request))?;
+        let (edge, object) = (Arc::clone(self), Mutex::default());
+        let call = Call { edge, request, caller, action, object, _permit: Some(permit) };
         match call.caller.check_allowed(action) {
             Ok(()) => Ok(call),
             Err(denied) => Err(call.status(&denied)),
@@ -187,13 +192,17 @@ impl Edge {
         self.streams_by_token.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
-    fn status(&self, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
+    fn status(&self, request: &str, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
         match denied {
             Denied::Edge(refusal) => {
-                self.refusals.note(actor, action.as_str(), object, refusal.code.as_str());
+                let (action, code) = (action.as_str(), refusal.code.as_str());
+                // A flood of refused calls does not become one of lines: alike ones are told of once in a while.
+                if self.refusals.note(actor, action, object, code) {
+                    tracing::info!(request, actor, action, object, code, "refused");
+                }
             }
             Denied::Keys(_) | Denied::Internal(_) => {
-                tracing::error!(actor, action = action.as_str(), object, "call failed: {denied}");
+                tracing::error!(request, actor, action = action.as_str(), object, "call failed: {denied}");
             }
             Denied::Model(_)
             | Denied::Unagreed(_)
@@ -201,7 +210,7 @@ impl Edge {
             | Denied::TooSlow
             | Denied::ShuttingDown => {}
         }
-        denied.into()
+        denied.told(request)
     }
 }
 
@@ -262,6 +271,8 @@ impl Room {
 /// One call that was let in.
 pub(crate) struct Call {
     pub(crate) edge: Arc<Edge>,
+    /// The id by which the caller and the log speak of it.
+    request: String,
     pub(crate) caller: Caller,
     action: Action,
     object: Mutex<String>,
@@ -276,7 +287,9 @@ impl Call {
 
     /// Notes what the call is about, for the audit log in case that it is refused.
     pub(crate) fn about(&self, kind: &str, name: &str) {
-        *self.object.lock().unwrap_or_else(PoisonError::into_inner) = format!("{kind}/{name}");
+        let object = format!("{kind}/{name}");
+        trace::note_object(&object);
+        *self.object.lock().unwrap_or_else(PoisonError::into_inner) = object;
     }
 
     /// The time by which lifetimes are judged.
@@ -310,7 +323,7 @@ impl Call {
     /// The status that tells the caller; a refusal is audited.
     pub(crate) fn status(&self, denied: &Denied) -> Status {
         let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
-        self.edge.status(&self.caller.principal, self.action, &object, denied)
+        self.edge.status(&self.request, &self.caller.principal, self.action, &object, denied)
     }
 }
 

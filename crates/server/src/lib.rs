@@ -25,6 +25,9 @@ mod task;
 #[cfg(test)]
 mod testing;
 mod token;
+mod trace;
+
+pub use cluster::trace::TARGET as TRACE_TARGET;
 
 /// The demo target of `revolve dev`.
 pub mod demo {

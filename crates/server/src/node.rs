@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
+use axum::middleware::from_fn;
 use cluster::Cluster;
 use model::{
     command::AnnounceNode,
@@ -23,7 +24,7 @@ use crate::{
     feed, health,
     keys::Keyring,
     reconcile::{self, NodeHands},
-    token,
+    token, trace,
 };
 
 /// What the peer port's keys are derived for.
@@ -225,7 +226,7 @@ fn routes(edge: &Arc<Edge>, cluster: Cluster, health: HealthServer<impl Health>)
         .add_service(feed::Service::mount(Arc::clone(edge)))
         .add_service(health);
     let http = health::routes(cluster, Arc::clone(edge));
-    Routes::from(grpc.into_axum_router().merge(http))
+    Routes::from(grpc.into_axum_router().merge(http).layer(from_fn(trace::carry)))
 }
 
 /// The client port.

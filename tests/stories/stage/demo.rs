@@ -27,7 +27,9 @@ pub struct DemoStage {
 
 impl DemoStage {
     /// A stage on which nothing is declared yet.
-    pub async fn start(setup: harness::Setup) -> Self {
+    pub async fn start(mut setup: harness::Setup) -> Self {
+        // Several clusters may run at once: what their nodes do in detail is for other stories to search.
+        setup.environment.push(("REVOLVE_LOG".into(), "info".into()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = Login::new(ADMIN, SecretString::from(ADMIN_PASSWORD));
         let service = Service::start(listener, &admin).unwrap();

@@ -305,7 +305,7 @@ fn overdue_receipts(seen: &Examination) -> Vec<Found> {
                     Span(consumer.oldest_outstanding_ms)
                 ),
                 "it may still honour what was revoked",
-                format!("ask `{}`; to go on without it: `revolve revocation waive --help`", consumer.owner),
+                format!("ask `{}`; to go on without it: `revolve consumer waive --help`", consumer.owner),
             )
         })
         .collect()
