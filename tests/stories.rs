@@ -5,7 +5,10 @@
 mod stories {
     mod break_glass;
     mod clocks;
+    mod clocks_together;
     mod crash;
+    mod daylight_saving;
+    mod diagnose;
     mod disk_faults;
     mod drain;
     mod harness;
@@ -19,6 +22,7 @@ mod stories {
     mod provider_postgres;
     mod readme;
     mod revocation;
+    mod rolling_restart;
     mod stage;
     mod store_aws;
     mod target_down;

@@ -10,6 +10,7 @@ use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use client::{Client, Options, v1};
+use nix::sys::signal::Signal;
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tls::Kind;
@@ -38,6 +39,8 @@ pub struct Setup {
     pub bad_disks: bool,
     /// Whether the nodes' wall clocks can be set, see [`crate::false_clock`].
     pub false_clocks: bool,
+    /// How far such clocks are ahead when a node is started.
+    pub clocks_ahead: Duration,
     /// What stands under `[limits]` in every node's configuration beside the shortest interval of a schedule.
     pub limits: Vec<(String, u64)>,
     /// Whether clients and nodes show each other certificates on the client port; else it speaks plain text, or what the
@@ -58,6 +61,7 @@ impl Default for Setup {
             volatile: false,
             bad_disks: false,
             false_clocks: false,
+            clocks_ahead: Duration::ZERO,
             limits: Vec::new(),
             mutual_tls: false,
             ca: None,
@@ -132,7 +136,7 @@ impl Cluster {
             bad_disk::command(&mut command, self.folder.path(), id);
         }
         if self.setup.false_clocks {
-            false_clock::command(&mut command, self.folder.path(), id);
+            false_clock::command(&mut command, self.folder.path(), id, self.setup.clocks_ahead);
         }
         let command = self.network.inside(id, command);
         let node = self.nodes.get_mut(&id).expect("a node of this cluster");
@@ -159,8 +163,23 @@ impl Cluster {
     ///
     /// When it does not run, or goes on for longer than `within`.
     pub async fn stop_node(&mut self, id: u64, within: Duration) -> (ExitStatus, String) {
+        self.stop_node_with(id, Signal::SIGTERM, within).await
+    }
+
+    /// The same by another signal.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or goes on for longer than `within`.
+    pub async fn stop_node_with(
+        &mut self,
+        id: u64,
+        signal: Signal,
+        within: Duration,
+    ) -> (ExitStatus, String) {
         let process = self.process(id);
-        let status = process.stop(within).await;
+        process.signal(signal);
+        let status = process.wait(within).await;
         let said = process.stderr();
         self.nodes.insert(id, None);
         (status, said)

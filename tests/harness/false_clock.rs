@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::{Cluster, surroundings};
 
@@ -17,10 +18,10 @@ pub fn set(cluster: &Cluster, id: u64, offset: &str) {
     write(&offset_of(cluster.folder(), id), offset);
 }
 
-/// Puts a node's command before a clock that is right until it is set.
-pub(crate) fn command(command: &mut Command, cluster: &Path, id: u64) {
+/// Puts a node's command before a clock that is ahead by so much until it is set.
+pub(crate) fn command(command: &mut Command, cluster: &Path, id: u64, ahead: Duration) {
     let file = offset_of(cluster, id);
-    write(&file, "+0");
+    write(&file, &format!("+{}", ahead.as_secs()));
     command
         .env("LD_PRELOAD", surroundings::faketime())
         .env("FAKETIME_TIMESTAMP_FILE", file)

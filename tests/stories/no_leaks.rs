@@ -63,6 +63,109 @@ async fn the_files_of_keys_and_tokens_are_the_only_ones_that_hold_them() {
     assert_eq!(names.len(), 2, "each is found in its own file: {places:?}");
 }
 
+#[tokio::test]
+async fn the_debug_bundle_holds_no_secret_and_says_what_is_in_it() {
+    let stage = Stage::bare(Setup::default()).await;
+    let in_url = "swordfish-in-a-url-81c2";
+    let mut canaries = planted(&stage, in_url).await;
+    let grant = break_glass(&stage, &mut canaries).await;
+    refusals(&stage).await;
+    let operator = stage.cluster.token("operator-1", "operator-1", "operator").await;
+    let secret = |token: &str| token.trim().rsplit('.').next().unwrap_or_default().to_owned();
+    canaries.push(Canary::new("a token", secret(operator.expose_secret())));
+    canaries.push(Canary::new("the admin token", secret(stage.cluster.admin_token().expose_secret())));
+    let root_key = std::fs::read_to_string(stage.cluster.folder().join("root.key")).unwrap();
+    canaries.push(Canary::new("the root key", root_key.trim()));
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, root_key.trim()).unwrap();
+    canaries.push(Canary::new("the bytes of the root key", bytes));
+
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("bundle.tar.gz");
+    let file = archive.to_str().unwrap();
+    let token_file = folder.path().join("operator");
+    std::fs::write(&token_file, operator.expose_secret()).unwrap();
+    std::fs::set_permissions(&token_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let denied = stage.cluster.cli_as(&token_file, ["debug", "bundle", "-o", file]);
+    assert_eq!(denied.status.code(), Some(4), "{}", String::from_utf8_lossy(&denied.stderr));
+    assert!(!archive.exists(), "nothing is left of what was refused");
+    std::fs::remove_file(&token_file).unwrap();
+
+    let made = stage.cluster.cli(["debug", "bundle", "-o", file, "--reason", "the canaries"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let packed = std::fs::read(&archive).unwrap();
+    let unpacked = run("tar", &["-xzf", file, "-C", folder.path().to_str().unwrap()], folder.path());
+    assert!(unpacked.contains("ended well"), "{unpacked}");
+    let inside = folder.path().join("revolve-debug");
+    holds_what_it_says(&inside);
+    let mut found = canary::search(&canaries, folder.path()).unwrap();
+    found.extend(canaries.iter().flat_map(|canary| canary.find("the archive", &packed)));
+    assert!(found.is_empty(), "{found:#?}");
+    let summary = std::fs::read_to_string(inside.join("node-1/summary.json")).unwrap();
+    assert!(summary.contains("\"grantsByStage\"") && !summary.contains(&grant), "{summary}");
+    let collected = stage.audit("").await.into_iter().filter(|record| record.action == "debug.collect");
+    let reasons: Vec<_> = collected.filter(|record| record.refused.is_empty()).map(|it| it.detail).collect();
+    assert_eq!(reasons, ["the canaries"; 3], "once for each node");
+}
+
+/// Secrets wherever the stage takes one, and one inside of URLs where people write them.
+async fn planted(stage: &Stage, in_url: &str) -> Vec<Canary> {
+    let url = format!("https://bob:{in_url}@wiki.example/runbook");
+    let identity = v1::Identity { purpose: format!("see {url}"), ..super::stage::identity() };
+    let mut credential = super::stage::credential(&alternating_users());
+    let sql = format!("ALTER ROLE app_a PASSWORD '{ADOPTED}'");
+    stage.postgres.admin().await.batch_execute(&sql).await.unwrap();
+    credential.adopt_password = ADOPTED.into();
+    let schedule = super::stage::schedule(v1::RotationPolicy::default());
+    let target = stage.target(ROTATOR_PASSWORD);
+    stage.apply(vec![identity.into(), target.into(), credential.into(), schedule.into()]).await;
+    let mut elsewhere = stage.target(ROTATOR_PASSWORD);
+    elsewhere.params.insert("host".into(), format!("postgres://bob:{in_url}@db"));
+    let request = v1::ApplyRequest { resources: vec![elsewhere.into()], dry_run: false };
+    // Whether it is taken or not, it must not be shown.
+    drop(stage.client.apply(request).await);
+    stage.apply(vec![stage.target(ROTATOR_PASSWORD).into()]).await;
+    stage.rotate().await;
+    vec![
+        Canary::new("the admin password of the target", ROTATOR_PASSWORD),
+        Canary::new("the adopted password", ADOPTED),
+        Canary::new("a password in a URL", in_url),
+        Canary::new("the generated password", stage.secret().await.password),
+    ]
+}
+
+/// Every node has its files, they are the ones that the manifest lists, and none of them is empty.
+fn holds_what_it_says(inside: &std::path::Path) {
+    let manifest = std::fs::read(inside.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let mut sums = String::new();
+    let mut names = Vec::new();
+    for file in manifest["files"].as_array().unwrap() {
+        let (path, sum) = (file["path"].as_str().unwrap(), file["sha256"].as_str().unwrap());
+        assert!(file["bytes"].as_u64().unwrap() > 2, "{file}");
+        sums.push_str(&format!("{sum}  {path}\n"));
+        names.push(path.to_owned());
+    }
+    for id in 1..=3 {
+        for name in ["about.json", "summary.json", "log.txt", "metrics.txt", "cluster.txt", "settings.json"] {
+            assert!(names.contains(&format!("node-{id}/{name}")), "{names:?}");
+        }
+    }
+    let list = inside.join("sums");
+    std::fs::write(&list, sums).unwrap();
+    let checked = run("sha256sum", &["--check", "--quiet", "sums"], inside);
+    assert!(checked.contains("ended well"), "{checked}");
+    let log = std::fs::read_to_string(inside.join("node-1/log.txt")).unwrap();
+    assert!(log.lines().count() > 10, "{log}");
+}
+
+/// Runs a program that is not ours; what it says, and that it ended well if it did.
+fn run(program: &str, arguments: &[&str], folder: &std::path::Path) -> String {
+    let output = std::process::Command::new(program).args(arguments).current_dir(folder).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let end = if output.status.success() { "ended well" } else { "failed" };
+    format!("{}{end}", String::from_utf8_lossy(&said))
+}
+
 /// Declares the credential with the value in use today, and sets that value at the server.
 async fn adopt(stage: &Stage) {
     let sql = format!("ALTER ROLE app_a PASSWORD '{ADOPTED}'");

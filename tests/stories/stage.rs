@@ -5,6 +5,7 @@
 //! here: each of them waits for a state and says what it saw instead. Everything ends with the stage.
 
 mod consumer;
+pub mod demo;
 mod login;
 mod witness;
 

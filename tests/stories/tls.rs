@@ -154,7 +154,7 @@ async fn the_peer_port_takes_nobody_but_nodes_and_each_in_its_own_name() {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     let channel = endpoint.connect_with_connector_lazy(connector(&good, 1, &good.node(2)));
     let mut peer = PeerClient::new(channel);
-    let storage = peer.describe(v1::PeerDescribeRequest {}).await.unwrap().into_inner().storage;
+    let storage = peer.describe(v1::PeerDescribeRequest { node: 1 }).await.unwrap().into_inner().storage;
     let ballot = Some(v1::PeerBallot { term: 1_000_000, node: 3, committed: false });
     let vote = v1::PeerVoteRequest { ballot, last: None, leadership_transfer: true, pre_vote: false };
     let mut request = tonic::Request::new(vote);

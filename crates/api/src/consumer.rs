@@ -48,9 +48,10 @@ impl From<&Subscription> for v1::Subscription {
 /// A consumer with what is outstanding at `now`.
 #[must_use]
 pub fn shown(state: &State, row: &Consumer, now: Time) -> v1::Consumer {
-    let (mut outstanding, mut oldest) = (0, None);
+    let (mut outstanding, mut overdue, mut oldest) = (0, 0, None);
     for event in state.outstanding_of(row) {
         outstanding += 1;
+        overdue += u64::from(now >= event.deadline);
         oldest = oldest.or(Some(event.at));
     }
     v1::Consumer {
@@ -65,6 +66,7 @@ pub fn shown(state: &State, row: &Consumer, now: Time) -> v1::Consumer {
         outstanding,
         oldest_outstanding_ms: oldest.map_or(0, |at| now.since(at).0),
         last_answer_ms: or_zero(row.last_answer),
+        overdue,
     }
 }
 

@@ -27,16 +27,23 @@ impl App {
     /// # Errors
     /// When a setting cannot be used.
     pub fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(self.options(&self.settings.addresses)?)?)
+    }
+
+    /// The same settings for other addresses.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn options(&self, addresses: &[String]) -> Result<Options, Failure> {
         let settings = &self.settings;
-        let options = Options {
+        Ok(Options {
             token: settings.token()?,
             ca: settings.ca()?,
             certificate: settings.client_certificate()?,
             timeout: settings.timeout,
             insecure_plaintext: settings.insecure_plaintext,
-            ..Options::new(settings.addresses.iter().cloned())
-        };
-        Ok(Client::connect(options)?)
+            ..Options::new(addresses.iter().cloned())
+        })
     }
 }
 

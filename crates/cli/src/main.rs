@@ -10,7 +10,9 @@ mod app;
 mod command;
 mod confirm;
 mod dev;
+mod doctor;
 mod exit;
+mod nodes;
 mod output;
 mod resource;
 mod server;
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::from_clap(&error),
     };
-    output::install_log(cli.log_filter().as_deref());
+    output::install_log(cli.log_filter().as_deref(), cli.flags.log_format());
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {

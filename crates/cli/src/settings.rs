@@ -12,7 +12,11 @@ use client::ClientCertificate;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::{exit::Failure, output::Format, resource::scalar};
+use crate::{
+    exit::Failure,
+    output::{Format, LogFormat},
+    resource::scalar,
+};
 
 /// Where a node of `revolve dev` listens.
 const DEFAULT_ADDRESS: &str = "http://127.0.0.1:7800";
@@ -62,6 +66,13 @@ impl Flags {
     /// What to log, if anything.
     pub fn log_filter(&self) -> Option<String> {
         self.log.clone().or_else(|| variable("REVOLVE_LOG"))
+    }
+
+    /// How the log is written; a word that is not known means as usual, for a log must come about.
+    #[expect(clippy::unused_self, reason = "a setting like the others")]
+    pub fn log_format(&self) -> LogFormat {
+        let asked = variable("REVOLVE_LOG_FORMAT");
+        asked.and_then(|word| LogFormat::from_str(&word, true).ok()).unwrap_or_default()
     }
 }
 

@@ -10,7 +10,8 @@ fn the_command_line_prints_what_the_golden_files_say() {
     fs::set_permissions(inputs.join("closed-secret"), fs::Permissions::from_mode(0o600)).unwrap();
 
     let cases = trycmd::TestCases::new();
-    for unset in ["REVOLVE_TOKEN", "REVOLVE_TOKEN_FILE", "REVOLVE_CACERT", "REVOLVE_OUTPUT", "REVOLVE_LOG"] {
+    let unset = ["REVOLVE_TOKEN", "REVOLVE_TOKEN_FILE", "REVOLVE_CACERT", "REVOLVE_OUTPUT", "REVOLVE_LOG"];
+    for unset in unset.into_iter().chain(["REVOLVE_LOG_FORMAT"]) {
         cases.env(unset, "");
     }
     cases

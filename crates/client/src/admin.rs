@@ -100,6 +100,8 @@ calls! {
     Idempotent get_status: GetStatusRequest -> v1::GetStatusResponse;
     /// The nodes and how far they are.
     Idempotent get_cluster: GetClusterRequest -> v1::GetClusterResponse;
+    /// What the node that is asked knows of itself, file by file.
+    Idempotent collect_debug: CollectDebugRequest -> Streaming<v1::CollectDebugResponse>;
     /// Hands the lead over to a voter, and answers when it leads.
     Idempotent transfer_leader: TransferLeaderRequest -> v1::TransferLeaderResponse;
     /// Lets a node come back as a learner that does not vote and waits for an operator to say so.

@@ -176,6 +176,12 @@ impl Client {
         Ok(stream.into_inner())
     }
 
+    /// The first address, its connection, and the longest wait for an answer.
+    pub(crate) fn first_node(&self) -> (&str, Channel, Duration) {
+        let node = &self.inner.nodes[0];
+        (&node.address, node.channel.clone(), self.inner.timeout)
+    }
+
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         if let Some(authorization) = &self.inner.authorization {

@@ -24,6 +24,7 @@
 mod admin;
 mod connection;
 mod error;
+mod health;
 mod options;
 mod revocation_set;
 mod subscriber;
@@ -32,6 +33,7 @@ pub use api::v1;
 pub use api::v1::ReceiptStage;
 pub use connection::Client;
 pub use error::{CertificateProblem, Error, Refused};
+pub use health::Probe;
 pub use options::{ClientCertificate, Options, OptionsError};
 pub use revocation_set::{RevocationSet, Standing};
 pub use subscriber::{Progress, SubscribeOptions, Subscriber, Update};

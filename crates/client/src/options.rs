@@ -24,6 +24,8 @@ pub struct Options {
     pub ca: Option<String>,
     /// The certificate that the servers ask for, where they do.
     pub certificate: Option<ClientCertificate>,
+    /// The name that the servers' certificates must carry, where the addresses do not say it.
+    pub server_name: Option<String>,
     /// Longest wait for the answer to one call.
     pub timeout: Duration,
     /// Longest wait for a connection to one address.
@@ -50,6 +52,7 @@ impl Options {
             token: None,
             ca: None,
             certificate: None,
+            server_name: None,
             timeout: REQUEST_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             insecure_plaintext: false,
@@ -108,6 +111,7 @@ impl Options {
         }
         let pem = self.ca.as_ref().ok_or_else(|| OptionsError::NoCa { address: address.to_owned() })?;
         let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        let config = self.server_name.iter().fold(config, |config, name| config.domain_name(name));
         let checking = endpoint.clone().tls_config(config.clone());
         let checking = checking.map_err(|source| OptionsError::Ca { source })?;
         let Some(own) = &self.certificate else { return Ok(checking) };

@@ -8,10 +8,29 @@ use model::{
     outcome::Outcome,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tracing::Span;
 
 /// Commands in the order they are applied: for each a 32-bit little-endian length and the encoded command.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Batch(Bytes);
+#[derive(Clone)]
+pub(crate) struct Batch {
+    bytes: Bytes,
+    /// Where its way is told of, on the node that proposes it; no part of what it is.
+    span: Span,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::from_bytes(Bytes::new())
+    }
+}
+
+impl PartialEq for Batch {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Batch {}
 
 /// What the commands of a batch have led to, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,22 +61,32 @@ impl Batch {
             bytes.put_u32_le(u32::try_from(command.len()).expect("a command is far smaller than 4 GiB"));
             bytes.put_slice(command);
         }
-        Self(bytes.freeze())
+        Self::from_bytes(bytes.freeze())
     }
 
     /// Takes bytes that came from a log or a peer; they are looked at by [`Batch::commands`].
     pub(crate) const fn from_bytes(bytes: Bytes) -> Self {
-        Self(bytes)
+        Self { bytes, span: Span::none() }
+    }
+
+    /// The same, its way told of in `span`.
+    pub(crate) fn traced(self, span: Span) -> Self {
+        Self { span, ..self }
+    }
+
+    /// Where its way is told of.
+    pub(crate) const fn span(&self) -> &Span {
+        &self.span
     }
 
     /// The encoded form.
     pub(crate) const fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
     }
 
     /// The commands in order.
     pub(crate) fn commands(&self) -> impl Iterator<Item = Result<Stamped, BatchError>> + '_ {
-        let mut rest = &self.0[..];
+        let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
@@ -83,19 +112,19 @@ impl fmt::Debug for Batch {
 impl fmt::Display for Batch {
     /// The size alone: commands may name people, and sealed secrets are long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "commands of {} bytes", self.0.len())
+        write!(f, "commands of {} bytes", self.bytes.len())
     }
 }
 
 impl Serialize for Batch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        serializer.serialize_bytes(&self.bytes)
     }
 }
 
 impl<'de> Deserialize<'de> for Batch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Vec::<u8>::deserialize(deserializer).map(|bytes| Self(bytes.into()))
+        Vec::<u8>::deserialize(deserializer).map(|bytes| Self::from_bytes(bytes.into()))
     }
 }
 

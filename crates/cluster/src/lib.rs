@@ -37,6 +37,7 @@ mod space;
 mod status;
 mod steer;
 mod store;
+pub mod trace;
 
 pub use admission::{Admission, Exclusion};
 pub use cluster::Cluster;

@@ -22,6 +22,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     batch::Batch,
@@ -31,6 +32,7 @@ use crate::{
     peer::{CallError, Peers},
     raft::Raft,
     space::Space,
+    trace,
 };
 
 /// Proposals under way at one time: openraft stalls with many more. Others wait.
@@ -64,6 +66,19 @@ pub(crate) enum Answer {
     DiskFull,
 }
 
+/// By whom it was asked for.
+struct Asked {
+    forwarded: bool,
+    origin: String,
+}
+
+impl Asked {
+    /// By this node's caller.
+    fn here() -> Self {
+        Self { forwarded: false, origin: trace::origin() }
+    }
+}
+
 /// Whether a proposal has left. Who stops waiting must know, and one that nobody waits for must not leave.
 #[derive(Debug, Default)]
 struct Ticket(AtomicU8);
@@ -84,6 +99,9 @@ struct Proposal {
     /// Came from another node, and is not handed on to a third.
     forwarded: bool,
     deadline: Instant,
+    span: Span,
+    /// See [`trace::ORIGIN`].
+    origin: String,
     answer: oneshot::Sender<Answer>,
     _permit: OwnedSemaphorePermit,
 }
@@ -129,7 +147,7 @@ impl Proposer {
         if size > COMMAND_BYTES {
             return Err(ProposeError::TooLarge(size));
         }
-        match self.enqueue(&self.own, command, false, timeout).await {
+        match self.enqueue(&self.own, command, Asked::here(), timeout).await {
             Answer::Outcome(outcome, index) => Ok((outcome, index)),
             Answer::NotProposed(_) if self.shutdown.is_cancelled() => Err(ProposeError::Stopped),
             Answer::NotProposed(_) => Err(ProposeError::NoLeader),
@@ -140,9 +158,12 @@ impl Proposer {
     }
 
     /// Proposes a command that another node has handed over.
-    pub(crate) async fn forwarded(&self, bytes: &[u8], timeout: Duration) -> Answer {
+    pub(crate) async fn forwarded(&self, bytes: &[u8], origin: String, timeout: Duration) -> Answer {
         match Stamped::decode(bytes) {
-            Ok(command) => self.enqueue(&self.forwarded, command, true, timeout).await,
+            Ok(command) => {
+                let asked = Asked { forwarded: true, origin };
+                self.enqueue(&self.forwarded, command, asked, timeout).await
+            }
             Err(error) => Answer::Unsupported(error.to_string()),
         }
     }
@@ -151,20 +172,23 @@ impl Proposer {
         &self,
         room: &Arc<Semaphore>,
         command: Stamped,
-        forwarded: bool,
+        Asked { forwarded, origin }: Asked,
         timeout: Duration,
     ) -> Answer {
         let deadline = Instant::now() + timeout;
+        let span = trace::propose(command.command.action(), forwarded, &origin);
+        let waiting = span.clone();
         let ticket = Arc::new(Ticket::default());
         let (answer, mut wait) = oneshot::channel();
         let attempt = async {
             let permit = Arc::clone(room).acquire_owned().await.ok()?;
             let ticket = Arc::clone(&ticket);
-            let proposal = Proposal { command, ticket, forwarded, deadline, answer, _permit: permit };
+            let proposal =
+                Proposal { command, ticket, forwarded, deadline, span, origin, answer, _permit: permit };
             self.queue.send(proposal).await.ok()?;
             Some((&mut wait).await)
         };
-        match tokio::time::timeout_at(deadline, attempt).await {
+        match tokio::time::timeout_at(deadline, attempt).instrument(waiting).await {
             Ok(Some(Ok(answer))) => answer,
             // Dropped unanswered, or too late.
             Ok(Some(Err(_))) | Err(_) if !ticket.step(WAITING, ABANDONED) => Answer::Unknown,
@@ -282,8 +306,9 @@ impl Route {
         if leaving.is_empty() {
             return None;
         }
-        let batch = Batch::join(&leaving.iter().map(|(bytes, _)| bytes.clone()).collect::<Vec<_>>());
-        let written = tokio::time::timeout_at(deadline + GRACE, self.raft.client_write(batch)).await;
+        let batch = Batch::join(&leaving.iter().map(|(bytes, _)| bytes.clone()).collect::<Vec<_>>())
+            .traced(trace::entry(leaving.iter().map(|(_, proposal)| &proposal.span)));
+        let written = tokio::time::timeout_at(deadline + GRACE, trace::write(&self.raft, batch)).await;
         match written {
             Ok(Ok(response)) => {
                 for ((_, proposal), outcome) in leaving.drain(..).zip(response.data.0) {
@@ -319,7 +344,9 @@ impl Route {
         }
         let bytes = leaving.iter().map(|(bytes, _)| bytes.clone()).collect();
         let timeout = deadline.saturating_duration_since(Instant::now());
-        match self.peers.propose(leader, bytes, timeout).await {
+        let origins = origins(&leaving);
+        let span = trace::forward(&leaving[0].1.span, leader.0);
+        match self.peers.propose(leader, bytes, origins, timeout).instrument(span).await {
             Ok(answers) => {
                 let mut hint = None;
                 for ((bytes, proposal), answer) in leaving.into_iter().zip(answers) {
@@ -359,6 +386,14 @@ fn depart(proposals: &mut Vec<(Bytes, Proposal)>) -> Vec<(Bytes, Proposal)> {
         proposals.drain(..).partition::<Vec<_>, _>(|(_, proposal)| proposal.ticket.step(WAITING, PROPOSED));
     drop(abandoned);
     leaving
+}
+
+/// The traces of the proposals; nothing at all when none of them belongs to one.
+fn origins(proposals: &[(Bytes, Proposal)]) -> Vec<String> {
+    if proposals.iter().all(|(_, proposal)| proposal.origin.is_empty()) {
+        return Vec::new();
+    }
+    proposals.iter().map(|(_, proposal)| proposal.origin.clone()).collect()
 }
 
 /// They were not proposed after all.

@@ -194,6 +194,8 @@ commands! {
     91 "secret.read" RecordRead;
     /// Records that an operator changes what the nodes do, before they are asked to.
     92 "cluster.change" ChangeCluster;
+    /// Records that an operator is given what a node knows of itself, for a report of a fault.
+    93 "debug.collect" RecordCollection;
     /// Records a certificate of a client before it is issued.
     110 "certificate.record" RecordCertificate;
     /// Lets a certificate, or every certificate of a node, be good no more.

@@ -299,6 +299,35 @@ impl Config {
             .collect()
     }
 
+    /// What of it may be shown to others: each entry is named here, and what is not named is not shown. Of files with keys
+    /// and tokens it says whether they are set.
+    #[must_use]
+    pub fn shown(&self) -> serde_json::Value {
+        let Self { node, data, root_key_file, bootstrap_token_file, listen, peers, tls, .. } = self;
+        let (rejoin, timing, limits) = (self.rejoin, self.timing, self.limits);
+        serde_json::json!({
+            "node": node,
+            "data": data,
+            "rootKeyFile": root_key_file.is_some(),
+            "bootstrapTokenFile": bootstrap_token_file.is_some(),
+            "listen": { "client": listen.client, "peer": listen.peer, "advertise": listen.advertise },
+            "peers": peers,
+            "tls": tls.is_some(),
+            "rejoin": if rejoin == Rejoin::Automatic { "automatic" } else { "manual" },
+            "timing": {
+                "heartbeatMs": timing.heartbeat_ms,
+                "electionMinMs": timing.election_min_ms,
+                "electionMaxMs": timing.election_max_ms,
+            },
+            "limits": {
+                "scheduleFloorMs": limits.schedule_floor_ms,
+                "concurrentSteps": limits.concurrent_steps,
+                "snapshotEveryEntries": limits.snapshot_every_entries,
+                "keptEntries": limits.kept_entries,
+            },
+        })
+    }
+
     /// The shortest interval a schedule may have.
     #[must_use]
     pub const fn schedule_floor(&self) -> Span {

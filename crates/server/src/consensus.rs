@@ -1,11 +1,16 @@
 //! What the services ask of the cluster. A small interface, so that they are proven without one.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cluster::{Cluster, Progress, ProposeError, ReadError, SteerError};
 use futures::future::BoxFuture;
 use model::{State, command::Command, name::NodeId, outcome::Outcome, time::Time};
 use tokio::sync::watch;
+
+use crate::health;
 
 /// Agreement with the other nodes, as the services see it.
 pub trait Consensus: Send + Sync + 'static {
@@ -79,6 +84,12 @@ pub struct Standing {
     pub applied: u64,
     /// All members.
     pub members: Vec<Member>,
+    /// How far the logs of the others reach; known to the leader alone.
+    pub matched: BTreeMap<NodeId, u64>,
+    /// Why this node is of no use now; empty when it is.
+    pub unready: Vec<String>,
+    /// Whether its disk is full.
+    pub disk_full: bool,
     /// How far this node's wall clock is off what it takes the time to be, in milliseconds, when it is not followed.
     pub clock_off: Option<i64>,
     /// When the certificate that this node shows to the others ends.
@@ -124,6 +135,9 @@ impl Consensus for Cluster {
             term: status.term,
             last_log: status.last_log.unwrap_or_default(),
             applied: status.applied.unwrap_or_default(),
+            matched: status.peers.iter().filter_map(|(id, peer)| Some((*id, peer.matched?))).collect(),
+            unready: health::unready(&status, false),
+            disk_full: status.full,
             members: status.members.clone().into_iter().map(member).collect(),
             clock_off: status.clock_off,
             certificate_expires: status.certificate_expires,

@@ -131,6 +131,18 @@ impl Denied {
     }
 }
 
+impl Denied {
+    /// The status that tells the caller, with the id of the call by which an operator finds it in the log.
+    pub(crate) fn told(&self, request: &str) -> Status {
+        let mut metadata = HashMap::from([("remedy".to_owned(), self.remedy().to_owned())]);
+        if !request.is_empty() {
+            metadata.insert("request_id".to_owned(), request.to_owned());
+        }
+        let details = ErrorDetails::with_error_info(self.reason(), DOMAIN, metadata);
+        Status::with_error_details(self.grpc_code(), self.to_string(), details)
+    }
+}
+
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
         Self::Edge(refusal)
@@ -151,18 +163,18 @@ impl From<KeyError> for Denied {
 
 impl From<&Denied> for Status {
     fn from(denied: &Denied) -> Self {
-        let metadata = HashMap::from([("remedy".to_owned(), denied.remedy().to_owned())]);
-        let details = ErrorDetails::with_error_info(denied.reason(), DOMAIN, metadata);
-        Self::with_error_details(denied.grpc_code(), denied.to_string(), details)
+        denied.told("")
     }
 }
 
 const fn grpc_code(code: Code) -> tonic::Code {
     match code {
         Code::Unauthenticated | Code::TokenDead => tonic::Code::Unauthenticated,
-        Code::PermissionDenied | Code::OwnGrant | Code::NotTheRequester | Code::NotSubscribed => {
-            tonic::Code::PermissionDenied
-        }
+        Code::PermissionDenied
+        | Code::OwnGrant
+        | Code::NotTheRequester
+        | Code::NotSubscribed
+        | Code::JoinToken => tonic::Code::PermissionDenied,
         Code::UnknownIdentity
         | Code::UnknownTarget
         | Code::UnknownStore
@@ -219,6 +231,10 @@ const fn grpc_code(code: Code) -> tonic::Code {
         | Code::KeyRotationInFlight
         | Code::KeyNotHeld
         | Code::StaleKey
+        | Code::Observing
+        | Code::NotObserving
+        | Code::RootKeyDiffers
+        | Code::NodeRemoved
         | Code::NoSecret => tonic::Code::FailedPrecondition,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
+use cluster::Cluster;
 use model::{
     State,
     command::Command,
@@ -22,10 +23,11 @@ use crate::{
     denied::Denied,
     feed::Batches,
     fresh::{Complete, Fresh},
-    gate::{Action, Caller, Gate},
+    gate::{Action, Caller, Gate, Rejected},
     keys::Keyring,
     port::ClientPort,
     refusals::Refusals,
+    trace,
 };
 
 /// What this node takes on at a time.
@@ -65,6 +67,13 @@ impl Default for Limits {
     }
 }
 
+/// What a node knows of itself beside the state.
+pub(crate) struct Facts {
+    pub(crate) cluster: Cluster,
+    /// Its settings, as far as they may be shown.
+    pub(crate) settings: serde_json::Value,
+}
+
 /// What the services share.
 pub struct Edge {
     pub(crate) consensus: Arc<dyn Consensus>,
@@ -75,6 +84,8 @@ pub struct Edge {
     pub(crate) fresh: Arc<Fresh>,
     pub(crate) refusals: Refusals,
     pub(crate) batches: Batches,
+    /// What the node knows of itself beside the state; not there where the edge has no node.
+    pub(crate) facts: OnceLock<Facts>,
     gate: Gate,
     looks: Room,
     changes: Room,
@@ -97,6 +108,7 @@ impl Edge {
             gate: Gate::new(Arc::clone(&consensus), Arc::clone(&fresh)),
             batches: Batches::new(Arc::clone(&consensus), Arc::clone(&fresh), &limits),
             refusals: Refusals::default(),
+            facts: OnceLock::new(),
             looks: Room::new(&limits),
             changes: Room::new(&limits),
             streams: Arc::new(Semaphore::new(limits.streams)),
@@ -136,17 +148,21 @@ impl Edge {
         action: impl FnOnce(&Caller) -> Action,
     ) -> Result<Call, Status> {
         if self.shutdown.is_cancelled() {
-            return Err((&Denied::ShuttingDown).into());
+            return Err(Denied::ShuttingDown.told(&trace::request_id(metadata)));
         }
+        let request = trace::request_id(metadata);
         let caller = match self.gate.authenticate(metadata).await {
             Ok(caller) => caller,
-            Err(rejected) => return Err(self.status(&rejected.actor, presumed, "", &rejected.denied)),
+            Err(Rejected { actor, denied }) => {
+                return Err(self.status(&request, &actor, presumed, "", &denied));
+            }
         };
+        trace::note_actor(&caller.principal);
         let action = action(&caller);
         let room = if action == Action::Look { &self.looks } else { &self.changes };
-        let permit = room.enter().await.map_err(|denied| Status::from(&denied))?;
-        let call =
-            Call { edge: Arc::clone(self), caller, action, object: Mutex::default(), _permit: Some(permit) };
+        let permit = room.enter().await.map_err(|denied| denied.told(&request))?;
+        let (edge, object) = (Arc::clone(self), Mutex::default());
+        let call = Call { edge, request, caller, action, object, _permit: Some(permit) };
         match call.caller.check_allowed(action) {
             Ok(()) => Ok(call),
             Err(denied) => Err(call.status(&denied)),
@@ -180,13 +196,17 @@ impl Edge {
         self.streams_by_token.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
-    fn status(&self, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
+    fn status(&self, request: &str, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
         match denied {
             Denied::Edge(refusal) => {
-                self.refusals.note(actor, action.as_str(), object, refusal.code.as_str());
+                let (action, code) = (action.as_str(), refusal.code.as_str());
+                // A flood of refused calls does not become one of lines: alike ones are told of once in a while.
+                if self.refusals.note(actor, action, object, code) {
+                    tracing::info!(request, actor, action, object, code, "refused");
+                }
             }
             Denied::Keys(_) | Denied::Internal(_) => {
-                tracing::error!(actor, action = action.as_str(), object, "call failed: {denied}");
+                tracing::error!(request, actor, action = action.as_str(), object, "call failed: {denied}");
             }
             Denied::Model(_)
             | Denied::Unagreed(_)
@@ -194,7 +214,7 @@ impl Edge {
             | Denied::TooSlow
             | Denied::ShuttingDown => {}
         }
-        denied.into()
+        denied.told(request)
     }
 }
 
@@ -255,6 +275,8 @@ impl Room {
 /// One call that was let in.
 pub(crate) struct Call {
     pub(crate) edge: Arc<Edge>,
+    /// The id by which the caller and the log speak of it.
+    request: String,
     pub(crate) caller: Caller,
     action: Action,
     object: Mutex<String>,
@@ -269,7 +291,9 @@ impl Call {
 
     /// Notes what the call is about, for the audit log in case that it is refused.
     pub(crate) fn about(&self, kind: &str, name: &str) {
-        *self.object.lock().unwrap_or_else(PoisonError::into_inner) = format!("{kind}/{name}");
+        let object = format!("{kind}/{name}");
+        trace::note_object(&object);
+        *self.object.lock().unwrap_or_else(PoisonError::into_inner) = object;
     }
 
     /// The time by which lifetimes are judged.
@@ -303,7 +327,7 @@ impl Call {
     /// The status that tells the caller; a refusal is audited.
     pub(crate) fn status(&self, denied: &Denied) -> Status {
         let object = self.object.lock().unwrap_or_else(PoisonError::into_inner);
-        self.edge.status(&self.caller.principal, self.action, &object, denied)
+        self.edge.status(&self.request, &self.caller.principal, self.action, &object, denied)
     }
 }
 

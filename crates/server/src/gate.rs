@@ -65,6 +65,8 @@ actions! {
     DecideGrant = "breakglass.decide": Admin Approver;
     /// Ends break-glass before its time.
     EndGrant = "breakglass.end": Admin Operator Approver;
+    /// Is given what a node knows of itself.
+    CollectDebug = "debug.collect": Admin;
     /// Changes what the nodes do.
     ChangeCluster = "cluster.change": Admin;
     /// Replaces data keys and root keys.
@@ -238,6 +240,7 @@ mod tests {
         (Action::RequestGrant, "yyy.."),
         (Action::DecideGrant, "y.y.."),
         (Action::EndGrant, "yyy.."),
+        (Action::CollectDebug, "y...."),
         (Action::ChangeCluster, "y...."),
         (Action::ManageKeys, "y...."),
         (Action::Tokens, "y...."),

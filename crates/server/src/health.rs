@@ -1,8 +1,9 @@
 //! What machines ask of a node: whether it lives, whether it is of use, and how it fares. Whether it lives never depends
 //! on the others: a node without a leader is not helped by being started again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use api::v1::{admin_service_server::AdminServiceServer, feed_service_server::FeedServiceServer};
 use axum::{
     Router,
     extract::State,
@@ -10,12 +11,20 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use cluster::{Admission, Cluster, Status};
+use cluster::{Admission, Cluster, Progress, Status};
 use model::name::NodeId;
-use tonic::{Code, metadata::MetadataMap};
+use tokio::sync::watch::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, metadata::MetadataMap, server::NamedService};
+use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{edge::Edge, gate::Action, metrics};
+use crate::{admin, edge::Edge, feed, gate::Action, metrics};
 
+/// The names under which `grpc.health.v1` is asked what `/readyz` and `/livez` say, beside those of the services.
+const READY: &str = "ready";
+const LIVE: &str = "live";
+/// How often it is looked whether the node is of use, when nothing tells that something has changed.
+const LOOK: Duration = Duration::from_millis(250);
 /// What a scrape of OpenMetrics is answered with.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -60,6 +69,45 @@ fn hears_a_majority(status: &Status) -> bool {
     let is_heard =
         |id: &&NodeId| **id == status.node || status.peers.get(*id).is_some_and(|peer| peer.reachable);
     status.voters.iter().filter(is_heard).count() * 2 > status.voters.len()
+}
+
+/// Keeps `grpc.health.v1` at what `/readyz` and `/livez` say, until `shutdown`; it then serves no more.
+pub(crate) async fn report(cluster: Cluster, reporter: HealthReporter, shutdown: CancellationToken) {
+    let services =
+        ["", READY, AdminServiceServer::<admin::Service>::NAME, FeedServiceServer::<feed::Service>::NAME];
+    let mut progress = cluster.watch();
+    let mut last = None;
+    loop {
+        progress.borrow_and_update();
+        let status = cluster.status();
+        let is_ready = unready(&status, shutdown.is_cancelled()).is_empty();
+        let now = (is_ready, status.fatal.is_none());
+        if last != Some(now) {
+            for service in services {
+                reporter.set_service_status(service, serving(is_ready)).await;
+            }
+            reporter.set_service_status(LIVE, serving(status.fatal.is_none())).await;
+            last = Some(now);
+        }
+        if shutdown.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(LOOK) => {}
+            Ok(()) = leader_changed(&mut progress) => {}
+        }
+    }
+}
+
+/// Entries are applied all the time, and change nothing here.
+async fn leader_changed(progress: &mut Receiver<Progress>) -> Result<(), RecvError> {
+    let leader = progress.borrow().leader;
+    progress.wait_for(|progress| progress.leader != leader).await.map(drop)
+}
+
+const fn serving(is_well: bool) -> ServingStatus {
+    if is_well { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 async fn livez(State(health): State<Health>) -> (StatusCode, String) {
@@ -127,7 +175,7 @@ mod tests {
         let voters = (1..=3).map(NodeId).collect();
         let leads = Status { node: NodeId(2), is_leader: true, voters, ..status() };
         assert_eq!(unready(&leads, false).len(), 1, "it hears nobody");
-        let peers = [(NodeId(3), PeerStatus { reachable: true, matched: None })].into();
+        let peers = [(NodeId(3), PeerStatus { reachable: true, matched: None, silent_for: None })].into();
         assert!(unready(&Status { peers, ..leads }, false).is_empty());
         let excluded = Admission::Excluded(Exclusion::NoMember);
         let told = unready(&Status { admission: excluded, ..status() }, false);

@@ -15,6 +15,7 @@ mod gate;
 mod health;
 pub mod init;
 mod keys;
+pub mod logs;
 mod metrics;
 pub mod node;
 pub mod pki;
@@ -26,6 +27,9 @@ mod task;
 #[cfg(test)]
 mod testing;
 mod token;
+mod trace;
+
+pub use cluster::trace::TARGET as TRACE_TARGET;
 
 /// The demo target of `revolve dev`.
 pub mod demo {

@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
+use axum::middleware::from_fn;
 use cluster::{Cluster, StateCheck};
 use futures::FutureExt as _;
 use model::{
@@ -19,12 +20,13 @@ use tonic::{
     service::Routes,
     transport::server::{Router, TcpIncoming},
 };
+use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     admin,
     clock::Tokio,
     config::{Config, ConfigError},
-    edge::{Edge, Limits},
+    edge::{Edge, Facts, Limits},
     feed, health,
     gate,
     keys::{
@@ -33,7 +35,7 @@ use crate::{
     },
     port::ClientPort,
     reconcile::{self, NodeHands},
-    token,
+    token, trace,
 };
 
 /// What the peer port's keys are derived for.
@@ -220,10 +222,14 @@ impl Server {
         tasks.spawn(port.clone().keep_fresh(shutdown.clone()));
         tasks.spawn(port.clone().keep_heeding(consensus.clone(), shutdown.clone()));
         let edge = Edge::new(consensus, Arc::clone(&shared.keys), port, limits, shutdown.clone());
+        let (cluster, settings) = (shared.cluster.clone(), shared.config.shown());
+        edge.facts.get_or_init(|| Facts { cluster, settings });
         tasks.spawn(audit_peers(shared.cluster.clone(), Arc::clone(&edge), shutdown.clone()));
         let running = Arc::clone(&edge);
         tasks.spawn(async move { running.run().await });
-        let router = router(&edge, shared.cluster.clone());
+        let (reporter, grpc_health) = tonic_health::server::health_reporter();
+        tasks.spawn(health::report(shared.cluster.clone(), reporter, shutdown.clone()));
+        let router = router(routes(&edge, shared.cluster.clone(), grpc_health));
         let port = tokio::spawn(serve(router, listeners.client, edge, shutdown.clone()));
         tasks.close();
         Ok(Self { shared, shutdown, tasks, unfit, port })
@@ -261,17 +267,23 @@ impl Server {
 }
 
 /// The services of the client port.
-fn router(edge: &Arc<Edge>, cluster: Cluster) -> Router {
+fn routes(edge: &Arc<Edge>, cluster: Cluster, health: HealthServer<impl Health>) -> Routes {
+    let grpc = Routes::new(admin::Service::mount(Arc::clone(edge)))
+        .add_service(feed::Service::mount(Arc::clone(edge)))
+        .add_service(health);
+    let http = health::routes(cluster, Arc::clone(edge));
+    Routes::from(grpc.into_axum_router().merge(http).layer(from_fn(trace::carry)))
+}
+
+/// The client port.
+fn router(routes: Routes) -> Router {
     let mut server = tonic::transport::Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .max_concurrent_streams(Some(STREAMS))
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION);
-    let grpc = Routes::new(admin::Service::mount(Arc::clone(edge)))
-        .add_service(feed::Service::mount(Arc::clone(edge)));
-    let http = health::routes(cluster, Arc::clone(edge));
-    server.add_routes(Routes::from(grpc.into_axum_router().merge(http)))
+    server.add_routes(routes)
 }
 
 /// Serves until `shutdown`, then for as long as it is polite: an idle connection would hold it open for ever.

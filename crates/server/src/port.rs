@@ -264,7 +264,7 @@ fn derive<R: Borrow<RootKey>>(roots: &[R]) -> Result<Vec<Authority>, TlsError> {
     if roots.is_empty() {
         return Err(TlsError::NoAuthority);
     }
-    roots.iter().map(|root| authority(root)).collect()
+    roots.iter().map(|root| authority(root.borrow())).collect()
 }
 
 fn issuer(authorities: &[Authority]) -> Result<&Authority, TlsError> {
@@ -326,6 +326,6 @@ mod tests {
         port.set_root_keys(&[&new, &old]).unwrap();
         assert_ne!(port.0.own.facts().serial, before);
         assert_eq!(port.authorities_pem().matches("BEGIN CERTIFICATE").count(), 2);
-        assert!(port.set_root_keys(&[]).is_err());
+        assert!(port.set_root_keys::<RootKey>(&[]).is_err());
     }
 }

@@ -37,11 +37,12 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// Notes one refusal.
-    pub(crate) fn note(&self, actor: &str, action: &'static str, object: &str, code: &'static str) {
+    /// Notes one refusal; whether it is the first of its kind since the last were committed.
+    pub(crate) fn note(&self, actor: &str, action: &'static str, object: &str, code: &'static str) -> bool {
         let kind = Kind { actor: plain(actor), action, object: plain(object), code };
-        self.add(kind, 1);
+        let is_first = self.add(kind, 1);
         self.wake.notify_one();
+        is_first
     }
 
     /// Commits what is gathered until `shutdown`, and once more then.
@@ -85,7 +86,7 @@ impl Refusals {
         }
     }
 
-    fn add(&self, kind: Kind, count: u32) {
+    fn add(&self, kind: Kind, count: u32) -> bool {
         let mut gathered = self.lock();
         let kind = if gathered.len() < KINDS || gathered.contains_key(&kind) {
             kind
@@ -93,7 +94,9 @@ impl Refusals {
             Kind { actor: "several".into(), action: "access.refused", object: String::new(), code: kind.code }
         };
         let total = gathered.entry(kind).or_default();
+        let is_first = *total == 0;
         *total = total.saturating_add(count);
+        is_first
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Kind, u32>> {

@@ -40,6 +40,7 @@ Settings: flag, then environment, then file, then default
   --request-timeout   REVOLVE_TIMEOUT      timeout      10s
   --output            REVOLVE_OUTPUT       output       table
   --log               REVOLVE_LOG
+                      REVOLVE_LOG_FORMAT                text, or json
 
 The file is $XDG_CONFIG_HOME/revolve/config.toml, or ~/.config/revolve/config.toml.
 REVOLVE_ADDR may list several addresses with commas; they are tried in turn.

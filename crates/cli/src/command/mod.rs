@@ -7,7 +7,10 @@ mod certificate;
 mod cluster;
 mod completion;
 mod consumer;
+mod debug;
+mod doctor;
 mod feed;
+mod health;
 mod help;
 mod key;
 mod resource;
@@ -116,6 +119,13 @@ enum Ask {
     /// The keys that protect secrets
     #[command(subcommand)]
     Key(key::Verb),
+    /// Everything that is wrong, why it matters, and what to do next
+    Doctor,
+    /// Collect what a report of a fault needs
+    #[command(subcommand)]
+    Debug(debug::Verb),
+    /// Ask one node whether it is well; exit 0 or 1
+    Health(health::Args),
     /// Print the version
     Version,
 }
@@ -186,6 +196,9 @@ async fn ask(flags: &Flags, command: Ask) -> Outcome {
         Ask::Secret(verb) => secret::run(&app, verb).await,
         Ask::Cluster(verb) => cluster::run(&app, verb).await,
         Ask::Key(verb) => key::run(&app, verb).await,
+        Ask::Doctor => doctor::run(&app).await,
+        Ask::Debug(verb) => debug::run(&app, verb).await,
+        Ask::Health(args) => health::run(&app, args).await,
         Ask::Version => version(&app),
     }
 }
@@ -220,6 +233,6 @@ mod tests {
     #[test]
     fn the_root_help_fits_a_screen() {
         let help = Cli::command().render_help().to_string();
-        assert!(help.lines().count() <= 44, "{} lines", help.lines().count());
+        assert!(help.lines().count() <= 48, "{} lines", help.lines().count());
     }
 }

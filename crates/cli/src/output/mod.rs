@@ -8,6 +8,10 @@ use std::io::{self, IsTerminal, Write};
 use clap::ValueEnum;
 use model::time::Time;
 use serde::Serialize;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::filter_fn, fmt, fmt::format::FmtSpan, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 pub use table::{Cell, Tone};
 
@@ -210,14 +214,29 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Sends the log to stderr, if a filter is given.
-pub fn install_log(filter: Option<&str>) {
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object on a line, with the spans that it stands in.
+    Json,
+}
+
+/// Sends the log to stderr, if a filter is given, and to the ring from which `revolve debug bundle` takes it.
+pub fn install_log(filter: Option<&str>, format: LogFormat) {
     let Some(filter) = filter else { return };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    subscriber.init();
+    let stderr = || fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    // Spans of calls are told of when they end, with how long they took. They are off unless the filter names them.
+    let traced = || filter_fn(|metadata| metadata.is_span() && metadata.target() == server::TRACE_TARGET);
+    let spans = || stderr().with_span_events(FmtSpan::CLOSE);
+    let kept = fmt::layer().with_ansi(false).with_writer(server::logs::ring).boxed();
+    let layers = match format {
+        LogFormat::Text => vec![kept, stderr().boxed(), spans().with_filter(traced()).boxed()],
+        LogFormat::Json => vec![kept, stderr().json().boxed(), spans().json().with_filter(traced()).boxed()],
+    };
+    tracing_subscriber::registry().with(EnvFilter::new(filter)).with(layers).init();
 }
 
 /// The document as YAML.

@@ -34,6 +34,7 @@ use crate::{
     promise::Stand,
     raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index},
     space::Space,
+    trace,
 };
 
 /// A chunk file is closed at this size; a purge deletes whole chunks.
@@ -323,14 +324,17 @@ impl RaftLogStorage<Types> for DiskLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let packed =
-            entries.into_iter().map(|entry| (term_and_index(entry.log_id), Packed::pack(&entry.payload)));
+        let mut spans = Vec::new();
+        let packed = entries.into_iter().map(|entry| {
+            spans.extend(trace::append(&entry.payload, entry.log_id.index));
+            (term_and_index(entry.log_id), Packed::pack(&entry.payload))
+        });
         self.lock_to_write().append(packed)?;
         if is_planted(Bug::AckBeforeFlush) {
             callback.io_completed(Ok(()));
             return Ok(());
         }
-        self.flusher.flush(&self.files, Waiter::Append(callback));
+        self.flusher.flush(&self.files, Waiter::Append(callback, spans));
         Ok(())
     }
 

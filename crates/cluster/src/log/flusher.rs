@@ -12,14 +12,15 @@ use std::{
 use openraft::storage::IOFlushed;
 use raft_log::{Callback, api::raft_log_writer::RaftLogWriter as _};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::disk::{Files, Note, end};
 use crate::{promise::Stand, raft::Types};
 
 /// Someone who waits until what was written so far is durable.
 pub(super) enum Waiter {
-    /// An append; openraft is told.
-    Append(IOFlushed<Types>),
+    /// An append; openraft is told. Its spans end with it.
+    Append(IOFlushed<Types>, Vec<Span>),
     /// A caller that holds the other end.
     Caller(oneshot::Sender<io::Result<()>>),
 }
@@ -27,7 +28,10 @@ pub(super) enum Waiter {
 impl Waiter {
     fn tell(self, result: io::Result<()>) {
         match self {
-            Self::Append(callback) => callback.io_completed(result),
+            Self::Append(callback, spans) => {
+                drop(spans);
+                callback.io_completed(result);
+            }
             // The caller may have gone away; what was written stays written.
             Self::Caller(sender) => drop(sender.send(result)),
         }

@@ -182,12 +182,14 @@ impl Peers {
         &self,
         leader: NodeId,
         proposals: Vec<Bytes>,
+        origins: Vec<String>,
         timeout: Duration,
     ) -> Result<Vec<wire::ForwardResult>, CallError> {
         let mut client = self.bulk(leader)?;
         let request = v1::PeerProposeRequest {
             proposals,
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            origins,
         };
         let response = within(timeout, client.propose(request)).await?;
         Ok(response.results.into_iter().map(wire::read_answer).collect())

@@ -46,6 +46,9 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// An idle TCP connection can keep a graceful shutdown waiting for ever: it is given this long.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
+/// Longest name of a trace; a longer one is none.
+const ORIGIN_BYTES: usize = 64;
+
 type Certificates = Option<Arc<Vec<CertificateDer<'static>>>>;
 
 /// The peer service of a node.
@@ -284,7 +287,11 @@ impl Peer for Service {
     ) -> Result<Response<v1::PeerProposeResponse>, Status> {
         let message = request.into_inner();
         let timeout = self.timeout.min(Duration::from_millis(message.timeout_ms));
-        let answers = message.proposals.iter().map(|bytes| self.proposer.forwarded(bytes, timeout));
+        let mut origins = message.origins.into_iter();
+        let answers = message.proposals.iter().map(|bytes| {
+            let origin = origins.next().filter(|origin| origin.len() <= ORIGIN_BYTES).unwrap_or_default();
+            self.proposer.forwarded(bytes, origin, timeout)
+        });
         let results = join_all(answers).await.into_iter().map(wire::write_answer).collect();
         Ok(Response::new(v1::PeerProposeResponse { results }))
     }

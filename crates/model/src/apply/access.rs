@@ -3,8 +3,8 @@
 use crate::{
     State,
     command::{
-        AnnounceNode, ChangeCluster, ClusterChange, IssueToken, RecordRead, RecordRefusals, ReportReachable,
-        RevokeToken,
+        AnnounceNode, ChangeCluster, ClusterChange, IssueToken, RecordCollection, RecordRead, RecordRefusals,
+        ReportReachable, RevokeToken,
     },
     node::Node,
     outcome::{Applied, Outcome},
@@ -136,6 +136,15 @@ impl State {
             ClusterChange::Promote => self.mark_promoted(command.node),
             ClusterChange::TransferLeader | ClusterChange::Rejoin => Applied::Unchanged,
         })
+    }
+
+    /// Nothing is changed; here stands that it was asked for.
+    pub(super) fn record_collection(&self, command: &RecordCollection) -> Outcome {
+        check::text("reason", &command.reason, Code::TextRequired)?;
+        if !self.nodes.contains(&command.node) {
+            return refuse(Code::UnknownNode, format!("there is no `{}`", command.node));
+        }
+        Ok(Applied::Unchanged)
     }
 
     pub(super) fn record_refusals(&mut self, command: &RecordRefusals) -> Applied {

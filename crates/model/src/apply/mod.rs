@@ -98,6 +98,7 @@ impl State {
             Command::InstallDataKey(body) => self.install_data_key(body),
             Command::RecordRead(body) => self.record_read(body),
             Command::ChangeCluster(body) => self.change_cluster(body),
+            Command::RecordCollection(body) => self.record_collection(body),
             Command::RecordCertificate(body) => self.record_certificate(body),
             Command::RevokeCertificate(body) => self.revoke_certificate(body),
             Command::AddDataKey(body) => self.add_data_key(body),
@@ -263,6 +264,7 @@ fn describe(command: &Command) -> (String, String) {
         Command::ChangeCluster(c) => {
             (object("node", &c.node), format!("{}: {}", c.change.as_str(), c.reason))
         }
+        Command::RecordCollection(c) => (object("node", &c.node), c.reason.clone()),
         Command::RecordCertificate(c) => (object("certificate", &c.serial), format!("for {}", c.name)),
         Command::RevokeCertificate(c) => (c.party.to_string(), format!("{}: {}", c.code.as_str(), c.reason)),
         Command::AddDataKey(c) => (object("data-key", &c.id), c.reason.clone()),

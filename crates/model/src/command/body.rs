@@ -461,6 +461,15 @@ pub struct ChangeCluster {
     pub reason: String,
 }
 
+/// See [`Command::RecordCollection`](super::Command::RecordCollection).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordCollection {
+    /// The node whose particulars are given.
+    pub node: NodeId,
+    /// Why.
+    pub reason: String,
+}
+
 /// What an operator may ask of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClusterChange {

@@ -23,6 +23,7 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
             leader: standing.leader == Some(member.id),
             reachable: member.id == standing.node || node.is_some_and(|node| node.reachable),
             version: node.map(|node| node.version.clone()).unwrap_or_default(),
+            lag: standing.matched.get(&member.id).map(|matched| standing.last_log.saturating_sub(*matched)),
         }
     });
     Ok(v1::GetClusterResponse {
@@ -36,6 +37,9 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         clock_off_ms: standing.clock_off,
         peer_certificate_expires_ms: standing.certificate_expires.0,
         client_certificate_expires_ms: call.edge.port.expires().unwrap_or_default().0,
+        unready: standing.unready,
+        disk_full: standing.disk_full,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
 

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod certificate;
 mod cluster;
+mod debug;
 mod grant;
 mod key;
 mod page;
@@ -56,6 +57,15 @@ macro_rules! service {
         #[tonic::async_trait]
         impl AdminService for Service {
             type WatchAuditStream = Messages<v1::WatchAuditResponse>;
+            type CollectDebugStream = Messages<v1::CollectDebugResponse>;
+
+            async fn collect_debug(
+                &self,
+                request: Request<v1::CollectDebugRequest>,
+            ) -> Result<Response<Self::CollectDebugStream>, Status> {
+                let call = self.edge.admit(request.metadata(), Action::CollectDebug).await?;
+                stream::open(call, |call, sender| debug::collect(call, request.into_inner(), sender))
+            }
 
             $(async fn $verb(&self, request: Request<v1::$request>) -> Result<Response<v1::$answer>, Status> {
                 let call = self.edge.admit(request.metadata(), Action::$action).await?;

@@ -4,8 +4,8 @@ use super::machine::{START, consumer};
 use super::{Machine, name};
 use crate::{
     command::{
-        AnnounceNode, ChangeCluster, ClusterChange, InstallDataKey, IssueToken, RecordRead, RemoveConsumer,
-        ReportReachable, RevokeToken,
+        AnnounceNode, ChangeCluster, ClusterChange, InstallDataKey, IssueToken, RecordCollection, RecordRead,
+        RemoveConsumer, ReportReachable, RevokeToken,
     },
     name::NodeId,
     outcome::Applied,
@@ -115,6 +115,19 @@ fn what_is_asked_of_the_nodes_is_recorded_with_its_reason() {
     machine.refused(Code::TextRequired, ask(3, ""));
     machine.ok(ask(3, "maintenance"));
     assert_eq!(machine.audited("cluster.change"), 3, "refusals too");
+}
+
+#[test]
+fn what_is_collected_from_a_node_is_recorded_with_its_reason() {
+    let mut machine = Machine::new();
+    let collect = |node, reason: &str| RecordCollection { node: NodeId(node), reason: reason.into() };
+    machine.refused(Code::UnknownNode, collect(3, "a slow disk"));
+    machine.ok(AnnounceNode { id: NodeId(3), client_address: "n:3".into(), version: "0.1.0".into() });
+    machine.refused(Code::TextRequired, collect(3, ""));
+    let before = machine.state.digest();
+    machine.ok(collect(3, "a slow disk"));
+    assert_ne!(machine.state.digest(), before, "the audit record alone is new");
+    assert_eq!(machine.audited("debug.collect"), 3, "refusals too");
 }
 
 #[test]

@@ -298,6 +298,7 @@ fn deeds() -> Vec<Command> {
         RevokeJoinToken { name: name("invited"), reason: reason() }.into(),
         certificate().into(),
         without(Party::Node(NodeId(2))).into(),
+        RecordCollection { node: NodeId(2), reason: reason() }.into(),
     ]
 }
 

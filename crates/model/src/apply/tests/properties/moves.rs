@@ -323,7 +323,7 @@ impl Move {
 
     fn access(&self, state: &State) -> Command {
         let token = || chosen(&["root", "t1", "t2"], self.b);
-        match self.a % 14 {
+        match self.a % 15 {
             0 => IssueToken {
                 name: token(),
                 principal: "bob".into(),
@@ -368,6 +368,11 @@ impl Move {
                 };
                 RevokeCertificate { party, code: pick(&ReasonCode::ALL, self.c), reason: "lost".into() }.into()
             }
+            13 => RecordCollection {
+                node: NodeId(u64::from(self.b % 4)),
+                reason: "r".repeat(usize::from(self.c % 2)),
+            }
+            .into(),
             _ => {
                 RecordRead { credential: chosen(&CREDENTIALS, self.b), version: u32::from(self.c % 3) }.into()
             }

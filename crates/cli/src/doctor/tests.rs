@@ -1,0 +1,135 @@
+use api::v1::{Consumer, GetClusterResponse, GetStatusResponse, Grant, Member, Rotation};
+
+use super::{Examination, Node, Report, Severity};
+
+fn member(id: u64) -> Member {
+    Member {
+        id,
+        voter: true,
+        leader: id == 1,
+        reachable: true,
+        version: "1.0.0".into(),
+        ..Default::default()
+    }
+}
+
+fn answer(node: u64) -> GetClusterResponse {
+    let members = (1..=3).map(member).collect();
+    GetClusterResponse { node, leader: 1, applied: 9, digest: "aa".into(), members, ..Default::default() }
+}
+
+fn node(answer: GetClusterResponse) -> Node {
+    Node { address: format!("http://node-{}:7800", answer.node), answer: Ok(answer) }
+}
+
+fn silent(id: u64) -> Node {
+    Node { address: format!("http://node-{id}:7800"), answer: Err("connection refused".into()) }
+}
+
+fn healthy() -> Examination {
+    let nodes = (1..=3).map(|id| node(answer(id))).collect();
+    Examination { nodes, status: Some(GetStatusResponse::default()) }
+}
+
+/// The checks that have found something, with how bad it is.
+fn found(seen: &Examination) -> Vec<(&'static str, Severity)> {
+    let report = Report::of(seen);
+    assert!(
+        report.findings.iter().all(|it| !it.why.is_empty() && !it.next.is_empty() && !it.what.is_empty())
+    );
+    report.findings.iter().map(|finding| (finding.check, finding.severity)).collect()
+}
+
+/// What a healthy cluster becomes when one answer is changed.
+fn with(change: impl FnOnce(&mut GetClusterResponse)) -> Vec<(&'static str, Severity)> {
+    let mut seen = healthy();
+    change(seen.nodes[0].answer.as_mut().unwrap());
+    found(&seen)
+}
+
+fn with_status(status: GetStatusResponse) -> Vec<(&'static str, Severity)> {
+    found(&Examination { status: Some(status), ..healthy() })
+}
+
+#[test]
+fn a_healthy_cluster_has_no_findings() {
+    let report = Report::of(&healthy());
+    assert!(!report.needs_attention(), "{}", report.screen());
+    assert!(report.screen().ends_with("\nnothing is wrong\n"));
+    assert_eq!((report.answered, report.asked, report.leader), (3, 3, Some(1)));
+}
+
+#[test]
+fn each_thing_that_can_be_wrong_with_a_node_is_found_by_its_check() {
+    use Severity::{Critical, Notice, Warning};
+    assert_eq!(with(|it| it.disk_full = true), [("disk", Critical)]);
+    assert_eq!(with(|it| it.clock_off_ms = Some(-60_000)), [("clock", Warning)]);
+    assert_eq!(with(|it| it.digest = "bb".into()), [("digest", Critical)]);
+    assert_eq!(with(|it| (it.digest, it.applied) = ("bb".into(), 8)), [], "another entry is another state");
+    assert_eq!(with(|it| it.unready = vec!["no leader is known".into()]), [("readiness", Warning)]);
+    assert_eq!(with(|it| it.members[1].lag = Some(20_000)), [("lag", Warning)]);
+    assert_eq!(with(|it| it.members[1].lag = Some(20)), []);
+    assert_eq!(with(|it| it.members[1].version = "1.1.0".into()), [("versions", Warning)]);
+    assert_eq!(with(|it| it.members[2].voter = false), [("learners", Notice)]);
+    assert_eq!(with(|it| it.leader = 2), [("leader", Warning)]);
+    let notice = with(|it| it.members[2].voter = false);
+    assert!(notice.iter().all(|(_, severity)| *severity == Notice));
+}
+
+#[test]
+fn one_node_that_is_left_says_that_there_is_no_leader_and_who_is_away() {
+    let mut last = answer(2);
+    last.leader = 0;
+    last.unready = vec!["no leader is known".into()];
+    let seen = Examination { nodes: vec![silent(1), node(last), silent(3)], status: None };
+    let names: Vec<_> = found(&seen).into_iter().map(|(check, _)| check).collect();
+    assert_eq!(names, ["leader", "quorum", "nodes", "nodes", "readiness"]);
+    let screen = Report::of(&seen).screen();
+    assert!(screen.contains("1 of 3 voters are up, and 2 are needed; away: node-1, node-3"), "{screen}");
+    assert!(screen.contains("`http://node-3:7800` does not answer: connection refused"), "{screen}");
+
+    let nobody = Examination { nodes: vec![silent(1)], status: None };
+    assert_eq!(found(&nobody)[0], ("leader", Severity::Critical));
+}
+
+#[test]
+fn the_next_fault_is_worse_when_it_would_stop_the_cluster() {
+    let mut seen = healthy();
+    seen.nodes[2] = silent(3);
+    for node in seen.nodes.iter_mut().filter_map(|node| node.answer.as_mut().ok()) {
+        node.members[2].reachable = false;
+    }
+    assert_eq!(found(&seen), [("quorum", Severity::Critical), ("nodes", Severity::Warning)]);
+}
+
+#[test]
+fn what_the_status_lists_is_found() {
+    use Severity::{Critical, Notice, Warning};
+    let names = || vec!["orders-db".to_owned()];
+    let status = |change: fn(&mut GetStatusResponse)| {
+        let mut status = GetStatusResponse::default();
+        change(&mut status);
+        with_status(status)
+    };
+    assert_eq!(
+        with_status(GetStatusResponse { overdue_schedules: names(), ..Default::default() }),
+        [("overdue-schedules", Warning)]
+    );
+    assert_eq!(
+        with_status(GetStatusResponse { overdue_reviews: names(), ..Default::default() }),
+        [("identity-reviews", Warning)]
+    );
+    assert_eq!(
+        status(|it| it.quarantined = vec![Rotation::default()]),
+        [("quarantined-rotations", Critical)]
+    );
+    assert_eq!(status(|it| it.failing = vec![Rotation::default()]), [("failing-rotations", Warning)]);
+    assert_eq!(status(|it| it.live_grants = vec![Grant::default()]), [("grants", Notice)]);
+    assert_eq!(status(|it| it.awaiting_review = vec![Grant::default()]), [("grant-reviews", Warning)]);
+    let consumer = |overdue, required| Consumer { overdue, required, outstanding: 3, ..Default::default() };
+    let late =
+        |consumer| with_status(GetStatusResponse { unacknowledged: vec![consumer], ..Default::default() });
+    assert_eq!(late(consumer(0, true)), [], "there is time left");
+    assert_eq!(late(consumer(1, true)), [("overdue-receipts", Critical)]);
+    assert_eq!(late(consumer(1, false)), [("overdue-receipts", Warning)]);
+}
