@@ -33,6 +33,8 @@ pub struct Setup {
     pub bad_disks: bool,
     /// Whether the nodes' wall clocks can be set, see [`crate::false_clock`].
     pub false_clocks: bool,
+    /// Whether each node has a file of its own with the root key, see [`Cluster::root_key_file`].
+    pub own_root_keys: bool,
     /// What stands under `[limits]` in every node's configuration beside the shortest interval of a schedule.
     pub limits: Vec<(String, u64)>,
 }
@@ -46,6 +48,7 @@ impl Default for Setup {
             volatile: false,
             bad_disks: false,
             false_clocks: false,
+            own_root_keys: false,
             limits: Vec::new(),
         }
     }
@@ -81,8 +84,12 @@ impl Cluster {
         let network = Network::lay(setup.wiring, setup.nodes, folder.path()).await;
         let ids = 1..=setup.nodes;
         for id in ids.clone() {
-            fs::write(configuration(folder.path(), id), configuration_text(id, &network, &setup.limits))
-                .expect("a folder of ours");
+            let text = configuration_text(id, &network, &setup);
+            fs::write(configuration(folder.path(), id), text).expect("a folder of ours");
+            if setup.own_root_keys {
+                fs::copy(folder.path().join("root.key"), folder.path().join(root_key_file(id, &setup)))
+                    .expect("the root key of the cluster");
+            }
         }
         let mut cluster = Self { nodes: ids.map(|id| (id, None)).collect(), network, folder, setup };
         for id in 1..=cluster.setup.nodes {
@@ -294,6 +301,12 @@ impl Cluster {
         self.folder.path().join("admin.token")
     }
 
+    /// The file with the root key of a node, in which it may be changed where nodes have their own.
+    #[must_use]
+    pub fn root_key_file(&self, id: u64) -> PathBuf {
+        self.folder.path().join(root_key_file(id, &self.setup))
+    }
+
     /// The folder with all data, logs and keys of the cluster.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -370,8 +383,13 @@ fn configuration(folder: &Path, id: u64) -> PathBuf {
     folder.join(format!("node-{id}.toml"))
 }
 
-fn configuration_text(id: u64, network: &Network, limits: &[(String, u64)]) -> String {
-    let limits: String = limits.iter().map(|(name, number)| format!("{name} = {number}\n")).collect();
+fn root_key_file(id: u64, setup: &Setup) -> String {
+    if setup.own_root_keys { format!("root-{id}.key") } else { "root.key".to_owned() }
+}
+
+fn configuration_text(id: u64, network: &Network, setup: &Setup) -> String {
+    let root_key = root_key_file(id, setup);
+    let limits: String = setup.limits.iter().map(|(name, number)| format!("{name} = {number}\n")).collect();
     let peers: String =
         network.peers_of(id).iter().map(|(id, peer)| format!("{id} = \"{peer}\"\n")).collect();
     let (client, peer) = (network.client(id), network.peer(id));
@@ -379,7 +397,7 @@ fn configuration_text(id: u64, network: &Network, limits: &[(String, u64)]) -> S
         format!("[tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n", certificate.display(), key.display())
     });
     format!(
-        "node = {id}\ndata = \"node-{id}\"\nroot_key_file = \"root.key\"\nbootstrap_token_file = \"admin.token\"\n\
+        "node = {id}\ndata = \"node-{id}\"\nroot_key_file = \"{root_key}\"\nbootstrap_token_file = \"admin.token\"\n\
          [listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
          [peers]\n{peers}{tls}\
          [timing]\nheartbeat_ms = 100\nelection_min_ms = 500\nelection_max_ms = 1000\n\

@@ -204,7 +204,7 @@ mod tests {
     fn the_id_of_a_key_is_fixed_and_tells_nothing_of_it() {
         let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
         let key = RootKey::from_text(hex).unwrap();
-        assert_eq!(key.id().to_string(), "ID_GOLDEN");
+        assert_eq!(key.id().to_string(), "f4f1cc44da3fd593");
         assert!(!hex.contains(&key.id().to_string()));
         assert_ne!(RootKey::generate().id(), RootKey::generate().id());
     }
