@@ -191,9 +191,10 @@ impl Server {
         let opening = Arc::clone(&keys);
         settings.check =
             StateCheck::new(move |state| opening.check(state).map_err(|error| keys::watch::told(&error)));
-        let peer_key = peer_key(&keys)?;
+        let peer_keys = peer_keys(&keys, &State::default());
+        let peer_key = peer_keys.first().ok_or(ConfigError::NoRootKey)?;
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
-        let cluster = Cluster::start(settings, listeners.peer, &peer_key, CancellationToken::new()).await?;
+        let cluster = Cluster::start(settings, listeners.peer, peer_key, CancellationToken::new()).await?;
 
         let node = NodeId(config.node);
         let shared = Arc::new(Shared { node, config, cluster, keys });
@@ -306,10 +307,9 @@ async fn announce(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
-/// What the certificates of the peer port are derived from: this node's own root key, as it stands in its files.
-fn peer_key(keys: &Keyring) -> Result<zeroize::Zeroizing<[u8; 32]>, ServerError> {
-    let roots = keys.root_keys(&State::default());
-    Ok(roots.first().ok_or(ConfigError::NoRootKey)?.derive(PEER_TLS))
+/// What the certificates of the peer port are derived from, best first: see [`Keyring::root_keys`].
+fn peer_keys(keys: &Keyring, state: &State) -> Vec<zeroize::Zeroizing<[u8; 32]>> {
+    keys.root_keys(state).iter().map(|root| root.derive(PEER_TLS)).collect()
 }
 
 /// Reads the first token and keeps its hash alone.

@@ -112,7 +112,8 @@ enum Ask {
     /// The keys that protect secrets
     #[command(subcommand)]
     Key(key::Verb),
-    /// Print the version
+    /// Print the version; hidden, so that the help fits a screen, which lists `--version`
+    #[command(hide = true)]
     Version,
 }
 
