@@ -12,6 +12,7 @@ mod stories {
     mod disk_faults;
     mod drain;
     mod harness;
+    mod keys;
     mod linearizable;
     mod lost_reply;
     mod mixed_versions;

@@ -41,6 +41,8 @@ pub struct Setup {
     pub false_clocks: bool,
     /// How far such clocks are ahead when a node is started.
     pub clocks_ahead: Duration,
+    /// Whether each node has a file of its own with the root key, see [`Cluster::root_key_file`].
+    pub own_root_keys: bool,
     /// What stands under `[limits]` in every node's configuration beside the shortest interval of a schedule.
     pub limits: Vec<(String, u64)>,
     /// Whether clients and nodes show each other certificates on the client port; else it speaks plain text, or what the
@@ -62,6 +64,7 @@ impl Default for Setup {
             bad_disks: false,
             false_clocks: false,
             clocks_ahead: Duration::ZERO,
+            own_root_keys: false,
             limits: Vec::new(),
             mutual_tls: false,
             ca: None,
@@ -100,8 +103,12 @@ impl Cluster {
         let network = Network::lay(setup.wiring, setup.nodes, folder.path()).await;
         let ids = 1..=setup.nodes;
         for id in ids.clone() {
-            fs::write(configuration(folder.path(), id), configuration_text(id, &network, &setup))
-                .expect("a folder of ours");
+            let text = configuration_text(id, &network, &setup);
+            fs::write(configuration(folder.path(), id), text).expect("a folder of ours");
+            if setup.own_root_keys {
+                fs::copy(folder.path().join("root.key"), folder.path().join(root_key_file(id, &setup)))
+                    .expect("the root key of the cluster");
+            }
         }
         if setup.mutual_tls {
             let authorities = Authorities::of(folder.path());
@@ -358,6 +365,12 @@ impl Cluster {
         self.folder.path().join("admin.token")
     }
 
+    /// The file with the root key of a node, in which it may be changed where nodes have their own.
+    #[must_use]
+    pub fn root_key_file(&self, id: u64) -> PathBuf {
+        self.folder.path().join(root_key_file(id, &self.setup))
+    }
+
     /// The folder with all data, logs and keys of the cluster.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -439,7 +452,12 @@ fn configuration(folder: &Path, id: u64) -> PathBuf {
     folder.join(format!("node-{id}.toml"))
 }
 
+fn root_key_file(id: u64, setup: &Setup) -> String {
+    if setup.own_root_keys { format!("root-{id}.key") } else { "root.key".to_owned() }
+}
+
 fn configuration_text(id: u64, network: &Network, setup: &Setup) -> String {
+    let root_key = root_key_file(id, setup);
     let limits: String = setup.limits.iter().map(|(name, number)| format!("{name} = {number}\n")).collect();
     let peers: String =
         network.peers_of(id).iter().map(|(id, peer)| format!("{id} = \"{peer}\"\n")).collect();
@@ -453,7 +471,7 @@ fn configuration_text(id: u64, network: &Network, setup: &Setup) -> String {
         (false, None) => "off",
     };
     format!(
-        "node = {id}\ndata = \"node-{id}\"\nroot_key_file = \"root.key\"\nbootstrap_token_file = \"admin.token\"\n\
+        "node = {id}\ndata = \"node-{id}\"\nroot_key_file = \"{root_key}\"\nbootstrap_token_file = \"admin.token\"\n\
          [listen]\nclient_tls = \"{client_tls}\"\nclient = \"{client}\"\npeer = \"{peer}\"\n\
          [peers]\n{peers}{tls}\
          [timing]\nheartbeat_ms = 100\nelection_min_ms = 500\nelection_max_ms = 1000\n\

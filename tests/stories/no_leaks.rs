@@ -235,6 +235,7 @@ fn outputs(stage: &Stage, canaries: &[Canary], grant: &str) -> Vec<Sighting> {
     let commands: Vec<Vec<&str>> = vec![
         vec!["status"],
         vec!["cluster", "status"],
+        vec!["key", "status"],
         vec!["identity", "list"],
         vec!["target", "get", TARGET],
         vec!["store", "get", "aws"],

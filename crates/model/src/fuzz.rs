@@ -94,6 +94,7 @@ fn ask(state: &State) {
         drop((state.work(node, now), state.attempts_of(node)));
     }
     let _ = (state.next_due(), state.next_work(now), state.open_jobs().count(), state.audit_head());
+    let _ = (state.data_keys(), state.sealed_after(None).count(), state.leaving_root_key());
     for consumer in state.consumers().values() {
         let _ = (state.stream_of(consumer, 0).count(), state.outstanding_of(consumer).count());
     }

@@ -19,7 +19,11 @@ pub const BYTES: usize = 32;
 const TEXT_BYTES: u64 = 256;
 
 /// The key that wraps the cluster's data keys, and from which keys for other purposes are derived.
-pub struct RootKey(SecretBox<[u8; BYTES]>);
+pub struct RootKey {
+    key: SecretBox<[u8; BYTES]>,
+    /// Derived once: it is asked for often.
+    id: RootKeyId,
+}
 
 /// Why there is no root key.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +66,7 @@ impl RootKey {
     pub fn generate() -> Self {
         let mut key = SecretBox::new(Box::new([0; BYTES]));
         aws_lc_rs::rand::fill(key.expose_secret_mut()).expect("the system's random generator answers");
-        Self(key)
+        Self::new(key)
     }
 
     /// A new random key, written to a file that only its owner may read.
@@ -73,7 +77,7 @@ impl RootKey {
         let key = Self::generate();
         let write = || {
             let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-            let mut text = Zeroizing::new(STANDARD.encode(key.0.expose_secret()));
+            let mut text = Zeroizing::new(STANDARD.encode(key.key.expose_secret()));
             text.push('\n');
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
@@ -122,27 +126,36 @@ impl RootKey {
         }
         let mut key = SecretBox::new(Box::new([0; BYTES]));
         key.expose_secret_mut().copy_from_slice(&bytes);
-        Ok(Self(key))
+        Ok(Self::new(key))
     }
 
     /// What the key is known by. It is derived like a key of its own and does not lead back to this one.
     #[must_use]
-    pub fn id(&self) -> RootKeyId {
-        let derived = self.derive("root-key-id");
-        RootKeyId(*derived.first_chunk().expect("32 bytes begin with 8"))
+    pub const fn id(&self) -> RootKeyId {
+        self.id
     }
 
     /// A key of its own for `purpose`: HKDF-SHA256 (RFC 5869) without salt. One purpose's key tells nothing of
     /// another's nor of the root key.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; BYTES]> {
-        let mut key = Zeroizing::new([0; BYTES]);
-        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(self.0.expose_secret());
-        prk.expand(&[b"revolve/", purpose.as_bytes()], hkdf::HKDF_SHA256)
-            .and_then(|okm| okm.fill(key.as_mut()))
-            .expect("HKDF-SHA256 yields 32 bytes");
-        key
+        derive(&self.key, purpose)
     }
+
+    fn new(key: SecretBox<[u8; BYTES]>) -> Self {
+        let derived = derive(&key, "root-key-id");
+        let id = RootKeyId(*derived.first_chunk().expect("32 bytes begin with 8"));
+        Self { key, id }
+    }
+}
+
+fn derive(from: &SecretBox<[u8; BYTES]>, purpose: &str) -> Zeroizing<[u8; BYTES]> {
+    let mut key = Zeroizing::new([0; BYTES]);
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(from.expose_secret());
+    prk.expand(&[b"revolve/", purpose.as_bytes()], hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(key.as_mut()))
+        .expect("HKDF-SHA256 yields 32 bytes");
+    key
 }
 
 impl std::fmt::Debug for RootKey {
@@ -204,7 +217,7 @@ mod tests {
     fn the_id_of_a_key_is_fixed_and_tells_nothing_of_it() {
         let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
         let key = RootKey::from_text(hex).unwrap();
-        assert_eq!(key.id().to_string(), "ID_GOLDEN");
+        assert_eq!(key.id().to_string(), "f4f1cc44da3fd593");
         assert!(!hex.contains(&key.id().to_string()));
         assert_ne!(RootKey::generate().id(), RootKey::generate().id());
     }

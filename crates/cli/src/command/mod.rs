@@ -126,7 +126,8 @@ enum Ask {
     Debug(debug::Verb),
     /// Ask one node whether it is well; exit 0 or 1
     Health(health::Args),
-    /// Print the version
+    /// Print the version; hidden, so that the help fits a screen, which lists `--version`
+    #[command(hide = true)]
     Version,
 }
 

@@ -1,5 +1,7 @@
 //! The admin service as its callers see it, over the real model.
 
+mod keys;
+
 use std::time::Duration;
 
 use api::resource::Kind;

@@ -20,6 +20,12 @@ fn added(keys: &Keyring, state: &State) -> AddDataKey {
     keys.new_data_key(state, "test".into()).unwrap()
 }
 
+/// Puts the next data key in place.
+fn add(keys: &Keyring, state: &mut State) {
+    let added = added(keys, state);
+    apply(state, added);
+}
+
 /// Seals a secret and puts it where it belongs.
 fn put(keys: &Keyring, state: &mut State, secret: &str) {
     let admin = Some(keys.seal(state, &secret.into(), &place().associated()).unwrap());
@@ -53,9 +59,9 @@ fn a_secret_opens_before_during_and_after_its_key_is_replaced() {
     let keys = Keyring::new(vec![RootKey::generate()]);
     let mut state = State::default();
     assert!(matches!(keys.data_key(&state), Err(KeyError::NotYet)));
-    apply(&mut state, added(&keys, &state));
+    add(&keys, &mut state);
     put(&keys, &mut state, "hunter2");
-    apply(&mut state, added(&keys, &state));
+    add(&keys, &mut state);
     assert_eq!(opened(&keys, &state).unwrap(), "hunter2");
     let before = state.clone();
     let sealed = state.sealed_at(&place()).unwrap().clone();
@@ -78,7 +84,7 @@ fn a_root_key_is_replaced_and_the_former_one_opens_nothing() {
     let (old_id, new_id) = (old.id(), new.id());
     let (keys, former) = (Keyring::new(vec![old, new]), Keyring::new(vec![former]));
     let mut state = State::default();
-    apply(&mut state, added(&keys, &state));
+    add(&keys, &mut state);
     put(&keys, &mut state, "hunter2");
     announce(&mut state, &keys);
     let ids = |keys: &Keyring, state: &State| -> Vec<_> {
@@ -89,7 +95,8 @@ fn a_root_key_is_replaced_and_the_former_one_opens_nothing() {
     let rewrap = former.rewrap(&state, new_id, [NodeId(1)].into(), "test".into());
     assert!(matches!(rewrap, Err(KeyError::WrongRootKey { .. })), "it does not hold the new one");
 
-    apply(&mut state, keys.rewrap(&state, new_id, [NodeId(1)].into(), "test".into()).unwrap());
+    let rewrap = keys.rewrap(&state, new_id, [NodeId(1)].into(), "test".into()).unwrap();
+    apply(&mut state, rewrap);
     assert_eq!((ids(&keys, &state), keys.wrapping(&state).unwrap()), (vec![new_id, old_id], new_id));
     assert_eq!(opened(&keys, &state).unwrap(), "hunter2");
     let refused = former.check(&state).unwrap_err();
@@ -108,7 +115,7 @@ fn keys_that_do_not_open_what_there_is_are_not_taken() {
     let [old, new] = roots();
     let keys = Keyring::new(vec![old]);
     let mut state = State::default();
-    apply(&mut state, added(&keys, &state));
+    add(&keys, &mut state);
     put(&keys, &mut state, "hunter2");
     let held = keys.held();
     assert!(matches!(keys.replace(vec![new], &state), Err(KeyError::WrongRootKey { .. })));

@@ -1,7 +1,7 @@
 //! Keeps the keyring of a running node in step: reads key files again when they change, tells the cluster which root keys
 //! this node holds, and ends the node when it could not open what the cluster seals.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use model::{
     State,
@@ -114,8 +114,7 @@ fn reload(shared: &Shared, files: &mut KeyFiles, state: &State) {
 async fn announce(shared: &Shared, state: &State) {
     let (node, held) = (shared.node, shared.keys.held());
     let told = state.root_keys().values().filter(|row| row.holders.contains(&node)).map(|row| row.id);
-    let nobody_to_tell = shared.cluster.status().leader.is_none() || state.data_key().is_none();
-    if nobody_to_tell || told.collect::<std::collections::BTreeSet<_>>() == held {
+    if state.data_key().is_none() || told.collect::<BTreeSet<_>>() == held || !can_be_told(shared, state) {
         return;
     }
     match shared.cluster.propose(shared.actor(), AnnounceKeys { node, held }.into()).await {
@@ -123,4 +122,11 @@ async fn announce(shared: &Shared, state: &State) {
         Ok(Err(refusal)) => tracing::warn!(%refusal, "the cluster does not take this node's root keys"),
         Err(error) => tracing::debug!(%error, "root keys not announced yet"),
     }
+}
+
+/// Whether there is a leader, and every member runs this version: an older one would stop at the command.
+fn can_be_told(shared: &Shared, state: &State) -> bool {
+    let status = shared.cluster.status();
+    let current = |id| state.nodes().get(id).is_some_and(|node| node.version == env!("CARGO_PKG_VERSION"));
+    status.leader.is_some() && status.members.keys().all(current)
 }

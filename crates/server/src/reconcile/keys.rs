@@ -106,3 +106,196 @@ async fn propose(context: &Context, command: Command) -> Option<Duration> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cluster::{Progress, SteerError};
+    use futures::future::BoxFuture;
+    use model::{
+        command::PutTarget, key::DataKeyState, name::NodeId, outcome::Outcome, target::SecretPolicy,
+        time::Time,
+    };
+    use secrecy::ExposeSecret as _;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        clock::Runtime,
+        consensus::{Consensus, Standing, Unagreed},
+        keys::Keyring,
+        reconcile::NodeHands,
+        testing::Alone,
+    };
+
+    /// More than two batches.
+    const TARGETS: usize = 150;
+
+    /// The one node leads; time passes when it is waited for.
+    #[derive(Clone)]
+    struct Leading(Arc<Alone>);
+
+    impl Consensus for Leading {
+        fn propose(&self, actor: String, command: Command) -> BoxFuture<'_, Result<Outcome, Unagreed>> {
+            self.0.propose(actor, command)
+        }
+
+        fn read(&self) -> BoxFuture<'_, Result<Arc<State>, Unagreed>> {
+            self.0.read()
+        }
+
+        fn local(&self) -> Arc<State> {
+            self.0.local()
+        }
+
+        fn watch(&self) -> watch::Receiver<Progress> {
+            self.0.watch()
+        }
+
+        fn standing(&self) -> Standing {
+            Standing { is_leader: true, ..self.0.standing() }
+        }
+
+        fn transfer_leader(&self, to: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+            self.0.transfer_leader(to)
+        }
+
+        fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+            self.0.permit_rejoin(node)
+        }
+
+        fn now(&self) -> Time {
+            self.0.now()
+        }
+    }
+
+    impl Runtime for Leading {
+        fn now(&self) -> Time {
+            self.0.now()
+        }
+
+        fn uptime(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+            self.0.pass(Span(u64::try_from(duration.as_millis()).unwrap()));
+            Box::pin(tokio::task::yield_now())
+        }
+
+        fn spawn(&self, task: BoxFuture<'static, ()>) {
+            drop(tokio::spawn(task));
+        }
+    }
+
+    fn place(number: usize) -> Place {
+        Place::Target(format!("t-{number}").parse().unwrap())
+    }
+
+    /// A cluster with many secrets under data key 1, and data key 2 in its place.
+    fn replaced() -> (Arc<Alone>, Arc<Keyring>) {
+        let alone = Alone::new();
+        let keys = Arc::new(Keyring::new(vec![workers::RootKey::generate()]));
+        let add = || keys.new_data_key(&alone.local(), "test".into()).unwrap().into();
+        alone.apply("test", add()).unwrap();
+        for number in 0..TARGETS {
+            let secret = format!("secret-{number}").into();
+            let admin = Some(keys.seal(&alone.local(), &secret, &place(number).associated()).unwrap());
+            let target = PutTarget {
+                name: format!("t-{number}").parse().unwrap(),
+                provider: "postgres".into(),
+                params: [].into(),
+                admin,
+                secrets: SecretPolicy::default(),
+                break_glass_roles: Vec::new(),
+            };
+            alone.apply("test", target.into()).unwrap();
+        }
+        alone.apply("test", add()).unwrap();
+        (alone, keys)
+    }
+
+    fn context(alone: &Arc<Alone>, keys: &Arc<Keyring>) -> Context {
+        let leading = Arc::new(Leading(Arc::clone(alone)));
+        Context {
+            node: NodeId(1),
+            consensus: Arc::clone(&leading) as Arc<dyn Consensus>,
+            hands: Arc::new(NodeHands { keys: Arc::clone(keys), bootstrap: None }),
+            runtime: leading,
+            concurrent_steps: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_is_sealed_anew_in_bounded_batches_and_then_the_old_key_goes() {
+        let (alone, keys) = replaced();
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run(context(&alone, &keys), shutdown.clone()));
+        let mut changes = alone.watch();
+        while alone.local().data_keys()[0].state != DataKeyState::Destroyed {
+            changes.changed().await.unwrap();
+        }
+        shutdown.cancel();
+        running.await.unwrap();
+        let state = alone.local();
+        assert_eq!((state.sealed_under(1), state.sealed_under(2)), (0, TARGETS as u64));
+        for number in 0..TARGETS {
+            let sealed = state.sealed_at(&place(number)).unwrap();
+            let opened = keys.open(&state, sealed, &place(number).associated()).unwrap();
+            assert_eq!(opened.expose_secret(), format!("secret-{number}"));
+        }
+        let sizes: Vec<usize> = alone
+            .proposed()
+            .into_iter()
+            .filter_map(|(_, command)| match command {
+                Command::Reseal(reseal) => Some(reseal.values.len()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sizes, [BATCH_VALUES, BATCH_VALUES, TARGETS - 2 * BATCH_VALUES]);
+        let retired = state.data_keys()[0].since.since(state.data_keys()[1].created);
+        assert!(retired >= GRACE, "{retired} after the new one came");
+    }
+
+    #[tokio::test]
+    async fn another_leader_goes_on_where_the_first_one_was() {
+        let (alone, keys) = replaced();
+        let mut cursor = None;
+        let first = context(&alone, &keys);
+        assert_eq!(look(&first, &mut cursor).await, Duration::ZERO);
+        assert_eq!(alone.local().sealed_under(1), (TARGETS - BATCH_VALUES) as u64);
+        let (second, mut fresh) = (context(&alone, &keys), None);
+        while alone.local().sealed_under(1) > 0 {
+            look(&second, &mut fresh).await;
+        }
+        // The first one, which does not know yet, harms nothing.
+        look(&first, &mut cursor).await;
+        assert_eq!(alone.local().sealed_under(2), TARGETS as u64);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_keeps_its_key_alive() {
+        let (alone, keys) = replaced();
+        let moved = alone.local().sealed_at(&place(0)).unwrap().clone();
+        let state = alone.local();
+        let target = state.targets().get(&"t-1".parse().unwrap()).unwrap();
+        let put = PutTarget {
+            name: target.name.clone(),
+            provider: target.provider.clone(),
+            params: [].into(),
+            admin: Some(moved),
+            secrets: target.secrets.clone(),
+            break_glass_roles: Vec::new(),
+        };
+        alone.apply("test", put.into()).unwrap();
+        let (context, mut cursor) = (context(&alone, &keys), None);
+        alone.pass(Span::hours(1));
+        for _ in 0..10 {
+            look(&context, &mut cursor).await;
+        }
+        let state = alone.local();
+        assert_eq!(state.sealed_under(1), 1, "all but the one that was moved from its place");
+        assert_eq!(state.data_keys()[0].state, DataKeyState::Retiring);
+    }
+}

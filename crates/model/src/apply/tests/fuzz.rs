@@ -4,12 +4,14 @@ use fuzzing::{INPUTS, survives, survives_text};
 
 use super::{
     Machine,
-    machine::{alternating, consumer, identity, overlapping, revoke, single},
+    keys::{NEW, OLD, added, announced, resealed, rewrapped, under},
+    machine::{alternating, consumer, identity, overlapping, revoke, single, target},
 };
 use crate::{
-    command::{Stamped, Tick},
+    command::{DestroyDataKey, FinishRootKey, PutTarget, Stamped, Tick},
     event::{ReasonCode, Subject},
     fuzz,
+    name::NodeId,
 };
 
 /// States with something of everything in them, each with the commands that led to it.
@@ -24,6 +26,14 @@ fn histories() -> Vec<Machine> {
             machine.run(id);
             let held = Subject::Credential(super::name("orders-db"));
             machine.ok(revoke(held, ReasonCode::Hold));
+            machine.ok(added(1));
+            machine.ok(PutTarget { admin: Some(under(1, 3)), ..target("db") });
+            machine.ok(added(2));
+            machine.ok(resealed(&machine.state, 1, 2));
+            machine.ok(DestroyDataKey { id: 1 });
+            machine.ok(announced(1, &[OLD, NEW]));
+            machine.ok(rewrapped(&machine.state, &[1]));
+            machine.ok(FinishRootKey { id: OLD, nodes: [NodeId(1)].into(), reason: "done".into() });
             machine
         })
         .collect()
