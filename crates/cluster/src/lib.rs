@@ -17,6 +17,7 @@ mod handover;
 mod log;
 mod machine;
 mod membership;
+mod packing;
 mod parts;
 mod peer;
 #[cfg(all(test, feature = "planted"))]

@@ -5,7 +5,7 @@
 //! - `m` / format and [`Position`], postcard / written with every batch;
 //! - `r`, table, 16-bit big-endian part, key / a piece of the row / as long as the row. Part 0 begins with the number
 //!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`]. Audit records
-//!   are rows in [`groups`]; format 1 had a row for each.
+//!   are rows in [`groups`], packed since format 3; format 1 had a row for each.
 
 mod fill;
 pub(crate) mod groups;
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// What is written.
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 /// What is read.
 const FORMATS: std::ops::RangeInclusive<u16> = 1..=FORMAT;
 /// Longest value handed to sled.

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use model::{Loading, Part, State, table::Record};
 
-use super::RestoreError;
-use crate::{raft::damaged, store::groups};
+use super::{RestoreError, snapshot::PACKED};
+use crate::{packing, raft::damaged, store::groups};
 
 /// Threads that decode, at most; fewer when there are fewer cores.
 const DECODERS_MAX: usize = 4;
@@ -30,7 +30,7 @@ pub(crate) enum Batch {
 impl Batch {
     fn decode(self) -> Result<Decoded, RestoreError> {
         let records = match self {
-            Self::Frame(body) => postcard::from_bytes(&body).map_err(damaged)?,
+            Self::Frame(body) => postcard::from_bytes(&packing::unpack(PACKED, &body)?).map_err(damaged)?,
             Self::Rows(rows) => groups::unfold_all(rows)?,
         };
         Ok(Decoded { part: Part::decode(&records)?, records: records.len() as u64 })
