@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use model::table::Record;
+use model::table::{Record, RecordRef};
 use raft_log::codeq::{Decode as _, Encode as _};
 use sha2::{Digest as _, Sha256};
 
@@ -16,7 +16,7 @@ use crate::{
     machine::SnapshotFolder,
     promise,
     raft::{Packed, Payload},
-    store::groups::{self, Groups, TABLE},
+    store::groups::{Group, Groups, TABLE},
 };
 
 /// The payload of a record of the log.
@@ -58,7 +58,15 @@ pub fn groups(mut bytes: &[u8]) {
         let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
         let (value, rest) = rest.split_at(length.min(rest.len()));
         let record = Record { table: TABLE, key: number.to_vec(), value: Some(value.to_vec()) };
-        if let (Ok(records), Ok(mut groups)) = (groups::unfold(&record), Groups::resume(&record)) {
+        let mut records = Vec::new();
+        let opened = Group::open((&record).into());
+        let read = opened.and_then(|group| {
+            group.each(|RecordRef { table, key, value }| {
+                records.push(Record { table, key: key.to_vec(), value: value.map(<[u8]>::to_vec) });
+                Ok(())
+            })
+        });
+        if let (Ok(()), Ok(mut groups)) = (read, Groups::resume((&record).into())) {
             // A record of a group that is closed already is refused.
             drop(groups.fold(records));
         }

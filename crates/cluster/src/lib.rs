@@ -21,6 +21,7 @@ mod ledger;
 mod log;
 mod machine;
 mod membership;
+mod packing;
 mod parts;
 mod peer;
 #[cfg(all(test, feature = "planted"))]

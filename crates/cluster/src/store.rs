@@ -5,10 +5,11 @@
 //! - `m` / format and [`Position`], postcard / written with every batch;
 //! - `r`, table, 16-bit big-endian part, key / a piece of the row / as long as the row. Part 0 begins with the number
 //!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`]. Audit records
-//!   are rows in [`groups`]; format 1 had a row for each.
+//!   are rows in [`groups`], packed since format 3; format 1 had a row for each.
 
 mod fill;
 pub(crate) mod groups;
+mod rows;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use fill::Fill;
 use groups::Groups;
+use rows::Rows;
+pub(crate) use rows::Stored;
 
 use crate::{
     disk::{is_full, make_folder, sync_folder},
@@ -33,7 +36,7 @@ use crate::{
 };
 
 /// What is written.
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 /// What is read.
 const FORMATS: std::ops::RangeInclusive<u16> = 1..=FORMAT;
 /// Longest value handed to sled.
@@ -42,8 +45,6 @@ const PART_BYTES: usize = 60 * 1024;
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Records written in one batch when the whole state is written.
 pub(crate) const FILL_RECORDS: usize = 2_000;
-/// Bytes of rows that are decoded together when the store is opened.
-const LOAD_BYTES: usize = 512 * 1024;
 
 /// How long a store that is held is waited for, and how often it is looked at.
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -201,7 +202,7 @@ impl Store {
                 }
             }
             let (state, _) = loader.finish()?;
-            let groups = rows.newest_group.map_or(Ok(Groups::default()), |group| Groups::resume(&group))?;
+            let groups = rows.newest_group()?;
             Ok((db, rows.long_rows, groups, state, position))
         });
         let (db, long_rows, groups, state, position) = opened.unwrap_or(Err(RestoreError::Panicked))?;
@@ -255,100 +256,6 @@ fn row_key(table: u8, part: u16, key: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&part.to_be_bytes());
     bytes.extend_from_slice(key);
     bytes
-}
-
-/// A row of more than one part as far as it was read.
-struct LongRow {
-    parts: u16,
-    read: u16,
-    value: Vec<u8>,
-}
-
-/// Reads the rows; those of more than one part come last.
-struct Rows {
-    iter: sled::Iter,
-    /// Rows of more than one part that are not complete yet.
-    long: BTreeMap<(u8, Vec<u8>), LongRow>,
-    ended: bool,
-    long_rows: BTreeMap<(u8, Vec<u8>), u16>,
-    newest_group: Option<Record>,
-}
-
-impl Rows {
-    fn of(db: &sled::Db) -> Self {
-        Self {
-            iter: db.iter(),
-            long: BTreeMap::new(),
-            ended: false,
-            long_rows: BTreeMap::new(),
-            newest_group: None,
-        }
-    }
-
-    /// The next rows, groups among them; `None` behind the last.
-    fn next_batch(&mut self) -> Result<Option<Vec<Record>>, RestoreError> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while bytes < LOAD_BYTES
-            && let Some(row) = self.next_row().transpose()?
-        {
-            bytes += row.key.len() + row.value.as_ref().map_or(0, Vec::len);
-            let newest = self.newest_group.as_ref().map(|group| &group.key);
-            if row.table == groups::TABLE && newest.is_none_or(|newest| *newest < row.key) {
-                self.newest_group = Some(row.clone());
-            }
-            batch.push(row);
-        }
-        Ok((!batch.is_empty()).then_some(batch))
-    }
-
-    fn take_row(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Record>, RestoreError> {
-        let Some(([ROW, table, high, low], key)) = key.split_first_chunk::<ROW_HEAD_BYTES>() else {
-            return if key == META_KEY { Ok(None) } else { Err(RestoreError::Unreadable) };
-        };
-        let part = u16::from_be_bytes([*high, *low]);
-        if part > 0 {
-            let row = self.long.get_mut(&(*table, key.to_vec())).ok_or(RestoreError::Unreadable)?;
-            if row.read != part {
-                return Err(RestoreError::Unreadable);
-            }
-            row.read += 1;
-            row.value.extend_from_slice(value);
-            return Ok(None);
-        }
-        let (parts, value) = value.split_first_chunk::<2>().ok_or(RestoreError::Unreadable)?;
-        let parts = u16::from_be_bytes(*parts);
-        if parts > 1 {
-            self.long_rows.insert((*table, key.to_vec()), parts);
-            self.long.insert((*table, key.to_vec()), LongRow { parts, read: 1, value: value.to_vec() });
-            return Ok(None);
-        }
-        Ok(Some(Record { table: *table, key: key.to_vec(), value: Some(value.to_vec()) }))
-    }
-
-    fn take_long(&mut self) -> Option<Result<Record, RestoreError>> {
-        let ((table, key), LongRow { parts, read, value }) = self.long.pop_first()?;
-        Some(if parts == read {
-            Ok(Record { table, key, value: Some(value) })
-        } else {
-            Err(RestoreError::Unreadable)
-        })
-    }
-
-    fn next_row(&mut self) -> Option<Result<Record, RestoreError>> {
-        while !self.ended {
-            match self.iter.next() {
-                None => self.ended = true,
-                Some(Err(error)) => return Some(Err(RestoreError::Io(io_error(error)))),
-                Some(Ok((key, value))) => match self.take_row(&key, &value) {
-                    Ok(None) => {}
-                    Ok(Some(record)) => return Some(Ok(record)),
-                    Err(error) => return Some(Err(error)),
-                },
-            }
-        }
-        self.take_long()
-    }
 }
 
 fn read_position(db: &sled::Db) -> Result<Option<Position>, RestoreError> {

@@ -3,21 +3,26 @@
 
 use crate::{
     State,
-    table::{LoadError, Record},
+    table::{LoadError, RecordRef},
 };
 
 /// Rows that are decoded and hashed, and not yet taken in.
+#[derive(Default)]
 pub struct Part(State);
 
 impl Part {
-    /// Decodes and hashes rows.
+    /// Decodes and hashes a row.
     ///
     /// # Errors
     /// A record of an unknown table, or one that does not decode.
-    pub fn decode(records: &[Record]) -> Result<Self, LoadError> {
-        let mut rows = State::default();
-        records.iter().try_for_each(|record| rows.load_record(record))?;
-        Ok(Self(rows))
+    pub fn add(&mut self, record: RecordRef<'_>) -> Result<(), LoadError> {
+        self.0.load_record(record)
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn count_records(&self) -> u64 {
+        self.0.count_records()
     }
 }
 
@@ -49,7 +54,11 @@ impl Loading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{identity::Identity, table::Row as _, time::Time};
+    use crate::{
+        identity::Identity,
+        table::{Record, Row as _},
+        time::Time,
+    };
 
     fn record(name: &str, review_by: u64) -> Record {
         let identity = Identity {
@@ -67,10 +76,17 @@ mod tests {
         }
     }
 
+    fn part(records: &[Record]) -> Result<Part, LoadError> {
+        let mut part = Part::default();
+        records.iter().try_for_each(|record| part.add(record.into()))?;
+        assert_eq!(part.count_records(), records.len() as u64);
+        Ok(part)
+    }
+
     fn load(parts: &[&[Record]]) -> State {
         let mut loading = Loading::default();
-        for part in parts {
-            loading.take(Part::decode(part).unwrap());
+        for records in parts {
+            loading.take(part(records).unwrap());
         }
         loading.finish()
     }
@@ -98,8 +114,8 @@ mod tests {
     #[test]
     fn a_record_that_does_not_decode_is_an_error() {
         let unknown = Record { table: 200, ..record("row", 1) };
-        assert_eq!(Part::decode(&[unknown]).err(), Some(LoadError::UnknownTable(200)));
+        assert_eq!(part(&[unknown]).err(), Some(LoadError::UnknownTable(200)));
         let cut = Record { value: Some(vec![3]), ..record("row", 1) };
-        assert_eq!(Part::decode(&[cut]).err(), Some(LoadError::Undecodable { table: Identity::TAG }));
+        assert_eq!(part(&[cut]).err(), Some(LoadError::Undecodable { table: Identity::TAG }));
     }
 }

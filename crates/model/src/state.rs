@@ -23,7 +23,7 @@ use crate::{
     rotation::Rotation,
     schedule::Schedule,
     store::Store,
-    table::{Digest, LoadError, Record, Row, Table},
+    table::{Digest, LoadError, Record, RecordRef, Row, Table},
     target::Target,
     time::Time,
     token::Token,
@@ -203,7 +203,7 @@ impl State {
     pub fn load<E: From<LoadError>>(records: impl IntoIterator<Item = Result<Record, E>>) -> Result<Self, E> {
         let mut state = Self::default();
         for record in records {
-            state.load_record(&record?)?;
+            state.load_record((&record?).into())?;
         }
         state.derive();
         Ok(state)
@@ -242,7 +242,7 @@ impl State {
         digest.to_bytes()
     }
 
-    pub(crate) fn load_record(&mut self, record: &Record) -> Result<(), LoadError> {
+    pub(crate) fn load_record(&mut self, record: RecordRef<'_>) -> Result<(), LoadError> {
         each_table!(write self, table => if table.has_tag(record.table) {
             return table.load(record);
         });

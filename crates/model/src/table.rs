@@ -39,6 +39,25 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
 }
 
+/// A [`Record`] whose bytes are another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordRef<'a> {
+    /// See [`Record::table`].
+    pub table: u8,
+    /// See [`Record::key`].
+    #[serde(borrow, with = "serde_bytes")]
+    pub key: &'a [u8],
+    /// See [`Record::value`].
+    #[serde(borrow, with = "serde_bytes")]
+    pub value: Option<&'a [u8]>,
+}
+
+impl<'a> From<&'a Record> for RecordRef<'a> {
+    fn from(record: &'a Record) -> Self {
+        Self { table: record.table, key: &record.key, value: record.value.as_deref() }
+    }
+}
+
 /// A sum over the hashes of all rows: equal content gives equal digests whatever the order of writing.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest([u64; 4]);
@@ -269,13 +288,13 @@ impl<V: Row> Table<V> {
     }
 
     /// Takes in a record written by [`Table::records`] or [`Table::drain_touched`], without touching it again.
-    pub(crate) fn load(&mut self, record: &Record) -> Result<(), LoadError> {
+    pub(crate) fn load(&mut self, record: RecordRef<'_>) -> Result<(), LoadError> {
         let undecodable = |_| LoadError::Undecodable { table: V::TAG };
-        let key: V::Key = postcard::from_bytes(&record.key).map_err(undecodable)?;
-        match &record.value {
+        let key: V::Key = postcard::from_bytes(record.key).map_err(undecodable)?;
+        match record.value {
             Some(bytes) => {
                 let value = postcard::from_bytes(bytes).map_err(undecodable)?;
-                self.hold(key, value, &record.key, bytes);
+                self.hold(key, value, record.key, bytes);
             }
             None => {
                 if let Some(held) = self.rows.remove(&key) {
@@ -362,6 +381,7 @@ mod tests {
             let record = Record { table: 3, key: vec![0, 255, 1], value: value.clone() };
             let written = encode(&record);
             assert_eq!(written, encode(&Numbers { table: 3, key: vec![0, 255, 1], value }));
+            assert_eq!(postcard::from_bytes::<RecordRef<'_>>(&written), Ok(RecordRef::from(&record)));
             assert_eq!(postcard::from_bytes::<Record>(&written), Ok(record));
         }
     }
@@ -376,7 +396,7 @@ mod tests {
         a.drain_touched(&mut records);
         let mut b = Table::<Note>::default();
         for record in &records {
-            b.load(record).unwrap();
+            b.load(record.into()).unwrap();
         }
         assert_eq!(a.digest(), b.digest());
         assert_eq!(b.get(&2), Some(&Note("y".into())));

@@ -9,10 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use model::{Loading, Part, State, table::Record};
+use model::{Loading, Part, State, table::RecordRef};
 
-use super::RestoreError;
-use crate::{raft::damaged, store::groups};
+use super::{RestoreError, snapshot::PACKED};
+use crate::{packing, raft::damaged, store::Stored};
 
 /// Threads that decode, at most; fewer when there are fewer cores.
 const DECODERS_MAX: usize = 4;
@@ -23,23 +23,24 @@ const WAITING: usize = 2;
 pub(crate) enum Batch {
     /// The body of a frame of a snapshot.
     Frame(Bytes),
-    /// Records as the store keeps them.
-    Rows(Vec<Record>),
+    /// Rows as the store keeps them.
+    Rows(Vec<Stored>),
 }
 
 impl Batch {
-    fn decode(self) -> Result<Decoded, RestoreError> {
-        let records = match self {
-            Self::Frame(body) => postcard::from_bytes(&body).map_err(damaged)?,
-            Self::Rows(rows) => groups::unfold_all(rows)?,
-        };
-        Ok(Decoded { part: Part::decode(&records)?, records: records.len() as u64 })
+    fn decode(self) -> Result<Part, RestoreError> {
+        match self {
+            Self::Frame(body) => {
+                let unpacked = packing::unpack(PACKED, &body)?;
+                let mut part = Part::default();
+                for record in postcard::from_bytes::<Vec<RecordRef<'_>>>(&unpacked).map_err(damaged)? {
+                    part.add(record)?;
+                }
+                Ok(part)
+            }
+            Self::Rows(rows) => Stored::decode(&rows),
+        }
     }
-}
-
-struct Decoded {
-    part: Part,
-    records: u64,
 }
 
 /// A state that is being built.
@@ -95,21 +96,25 @@ impl Loader {
 }
 
 /// Takes the parts in order, until whose turn it is has no more.
-fn take_in(decoded: &[Receiver<Result<Decoded, RestoreError>>]) -> Result<(State, u64), RestoreError> {
+fn take_in(decoded: &[Receiver<Result<Part, RestoreError>>]) -> Result<(State, u64), RestoreError> {
     let mut loading = Loading::default();
     let mut records = 0;
     for decoder in decoded.iter().cycle() {
         let Ok(next) = decoder.recv() else { break };
-        let next = next?;
-        records += next.records;
-        loading.take(next.part);
+        let part = next?;
+        records += part.count_records();
+        loading.take(part);
     }
     Ok((loading.finish(), records))
 }
 
 #[cfg(test)]
 mod tests {
-    use model::{identity::Identity, table::Row as _, time::Time};
+    use model::{
+        identity::Identity,
+        table::{Record, Row as _},
+        time::Time,
+    };
 
     use super::*;
 
@@ -137,7 +142,8 @@ mod tests {
             let mut loader = Loader::start().unwrap();
             for (number, some) in rows.chunks(size).enumerate() {
                 let frame = || Batch::Frame(postcard::to_stdvec(some).unwrap().into());
-                assert!(loader.push(if number % 2 == 0 { frame() } else { Batch::Rows(some.to_vec()) }));
+                let rows = || Batch::Rows(some.iter().cloned().map(Stored::Long).collect());
+                assert!(loader.push(if number % 2 == 0 { frame() } else { rows() }));
             }
             let (state, records) = loader.finish().unwrap();
             assert_eq!((state.digest(), records), (whole.digest(), 3_000), "{size} in a batch");
@@ -153,9 +159,9 @@ mod tests {
     #[test]
     fn a_batch_that_does_not_decode_ends_it() {
         let mut loader = Loader::start().unwrap();
-        loader.push(Batch::Rows(vec![row(1)]));
+        loader.push(Batch::Rows(vec![Stored::Long(row(1))]));
         loader.push(Batch::Frame(vec![9, 9, 9].into()));
-        while loader.push(Batch::Rows(vec![row(2)])) {}
+        while loader.push(Batch::Rows(vec![Stored::Long(row(2))])) {}
         assert!(matches!(loader.finish(), Err(RestoreError::Io(_))));
     }
 }

@@ -2,7 +2,7 @@
 //! renamed into place.
 //!
 //! A file is the magic bytes, then frames: 32-bit little-endian length, SHA-256 of the body, body. The first body is
-//! the [`Head`], every other one a list of records of about a mebibyte. The head says how many records follow and what
+//! the [`Head`], every other one a list of records of about a mebibyte, packed. The head says how many records follow and what
 //! their digest is, so a file that was cut at a frame is noticed.
 
 use std::{
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use model::{
     State,
     planted::{Bug, is_planted},
+    table::Record,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::{
     disk::{make_folder, sync_folder},
+    packing,
     raft::{SnapshotMeta, damaged},
     space::Space,
 };
@@ -36,6 +38,8 @@ use crate::{
 pub(super) const MAGIC: &[u8; 8] = b"RVSNAP\0\x01";
 /// A frame is closed when its records have reached this many bytes.
 const FRAME_BYTES: usize = 900 * 1024;
+/// What packed records begin with: a list of records is never empty, hence never begins with a zero.
+pub(super) const PACKED: u8 = 0;
 /// A frame longer than this is damage: one record may pass [`FRAME_BYTES`], but records are small.
 pub(crate) const FRAME_BYTES_MAX: usize = 3 * 1024 * 1024;
 const FRAME_HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
@@ -62,6 +66,10 @@ pub(crate) struct Frame {
 impl Frame {
     pub(super) fn new(body: Bytes) -> Self {
         Self { checksum: Sha256::digest(&body).into(), body }
+    }
+
+    fn of(records: &[Record]) -> Self {
+        Self::new(packing::pack(PACKED, &encode(&records)).into())
     }
 
     /// A frame that came from elsewhere.
@@ -317,13 +325,13 @@ impl SnapshotFolder {
             bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
             records.push(record);
             if bytes >= FRAME_BYTES {
-                incoming.push(&Frame::new(encode(&records).into()))?;
+                incoming.push(&Frame::of(&records))?;
                 records.clear();
                 bytes = 0;
             }
         }
         if !records.is_empty() {
-            incoming.push(&Frame::new(encode(&records).into()))?;
+            incoming.push(&Frame::of(&records))?;
         }
         self.adopt(incoming.finish()?)
     }

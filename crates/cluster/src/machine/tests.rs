@@ -127,14 +127,7 @@ async fn a_snapshot_carries_the_state_to_another_node() {
 
     let mut receiver = Fixture::open(to.path());
     receiver.apply(vec![puts(0, &["other".into()])]).await.unwrap();
-    let mut frames = snapshot.snapshot.frames().unwrap();
-    let head = frames.next().unwrap().unwrap();
-    let intake = receiver.snapshots.take_in(head.body, 0, |_| {});
-    for frame in frames {
-        assert!(intake.push(frame.unwrap()).await);
-    }
-    let received = intake.finish().await.unwrap();
-    receiver.machine.install_snapshot(&snapshot.meta, received).await.unwrap();
+    install(&snapshot, &mut receiver).await;
     assert_eq!(receiver.view.state().digest(), sender.view.state().digest());
     assert!(!holds(&receiver.view.state(), &["other".into()]));
     // Another one waits until the state is in the store.
@@ -146,6 +139,117 @@ async fn a_snapshot_carries_the_state_to_another_node() {
     assert_eq!(fs::read_dir(to.path().join("state")).unwrap().count(), 1, "the old generation is gone");
     restarted.close();
     sender.close();
+}
+
+/// A node with many rows, and its snapshot.
+async fn full(folder: &Path) -> (Fixture, Snapshot<SnapshotFile>) {
+    let mut node = Fixture::open(folder);
+    for index in 0..20 {
+        let start = usize::try_from(index).unwrap() * 300;
+        node.apply(vec![puts(index, &names(start, start + 300))]).await.unwrap();
+    }
+    let snapshot = node.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    (node, snapshot)
+}
+
+/// Hands a snapshot over as a peer does, and installs it.
+async fn install(snapshot: &Snapshot<SnapshotFile>, node: &mut Fixture) {
+    let mut frames = snapshot.snapshot.frames().unwrap();
+    let head = frames.next().unwrap().unwrap();
+    let intake = node.snapshots.take_in(head.body, 0, |_| {});
+    for frame in frames {
+        assert!(intake.push(frame.unwrap()).await);
+    }
+    let received = intake.finish().await.unwrap();
+    node.machine.install_snapshot(&snapshot.meta, received).await.unwrap();
+}
+
+fn generations(folder: &Path) -> usize {
+    fs::read_dir(folder.join("state")).unwrap().count()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            match fs::copy(entry.path(), target) {
+                // It was written to meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_ends_before_its_store_is_filled_goes_on_from_the_snapshot() {
+    let (from, to, left) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (sender, snapshot) = full(from.path()).await;
+    let digest = sender.view.state().digest();
+    sender.close();
+    let mut receiver = Fixture::open(to.path());
+    receiver.apply(vec![puts(0, &["other".into()])]).await.unwrap();
+    // So that the old generation is a sound one, and older.
+    receiver.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    install(&snapshot, &mut receiver).await;
+    assert_eq!(receiver.view.state().digest(), digest, "it goes on at once");
+    // What a process that is killed here leaves behind.
+    copy(&to.path().join("state"), &left.path().join("state"));
+    copy(&to.path().join("snapshots"), &left.path().join("snapshots"));
+    // One that is stopped leaves no more, and does not fill the store first.
+    receiver.close();
+
+    for folder in [left.path(), to.path()] {
+        let mut restarted = Fixture::open(folder);
+        assert_eq!(generations(folder), 1, "what was unfinished is gone");
+        assert_eq!(restarted.machine.applied_state().await.unwrap().0, Some(log_id(1, 0)));
+        // As Raft does with a snapshot that is ahead of the state.
+        let current = restarted.machine.get_current_snapshot().await.unwrap().unwrap();
+        assert_eq!(current.meta.last_log_id, Some(log_id(1, 19)));
+        restarted.machine.install_snapshot(&current.meta, current.snapshot).await.unwrap();
+        assert_eq!(restarted.view.state().digest(), digest);
+        restarted.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+        restarted.close();
+        let filled = Fixture::open(folder);
+        assert_eq!(filled.view.state().digest(), digest, "now it comes from the store");
+        filled.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_applied_while_the_store_is_filled_is_in_it() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (sender, snapshot) = full(from.path()).await;
+    sender.close();
+    let mut receiver = Fixture::open(to.path());
+    install(&snapshot, &mut receiver).await;
+    // New rows, and rows that the snapshot holds too.
+    let mut last = 19;
+    while last < 60 || generations(to.path()) > 1 {
+        last += 1;
+        assert!(last < 10_000, "it is never filled");
+        let start = usize::try_from(last % 50).unwrap() * 100;
+        receiver.apply(vec![puts(last, &names(start + 3_000, start + 3_100))]).await.unwrap();
+    }
+    let digest = receiver.view.state().digest();
+    receiver.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    receiver.close();
+    assert_eq!(generations(to.path()), 1);
+    let mut restarted = Fixture::open(to.path());
+    assert_eq!(restarted.machine.applied_state().await.unwrap().0, Some(log_id(1, last)));
+    assert_eq!(restarted.view.state().digest(), digest);
+    // The audit log goes on in the group where it ended.
+    restarted.apply(vec![puts(last + 1, &names(0, 3))]).await.unwrap();
+    let digest = restarted.view.state().digest();
+    restarted.close();
+    let again = Fixture::open(to.path());
+    assert_eq!(again.view.state().digest(), digest);
+    again.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,17 +1,20 @@
 //! Audit records as the store keeps them: many in one value. They are only ever appended, and there is one for every
-//! command: a value each would be most of what sled has to do.
+//! command: a value each would be most of what sled has to do. A group is packed.
 
-use std::{collections::BTreeMap, io};
+use std::{borrow::Cow, collections::BTreeMap, io};
 
 use model::{
     audit::AuditRecord,
-    table::{Record, Row as _},
+    table::{Record, RecordRef, Row as _},
 };
 
-use crate::{machine::RestoreError, raft::damaged};
+use crate::{machine::RestoreError, packing, raft::damaged};
 
 /// The table under which groups are stored, which no table of the model is numbered with. Never reused.
 pub(crate) const TABLE: u8 = u8::MAX;
+/// What a packed group begins with; format 2 had none. The numbers of records do not come so far that their first byte
+/// would be this one.
+const PACKED: u8 = 255;
 /// Records in a group: those with the sequences from a multiple of this one up to the next.
 const RECORDS: u64 = 64;
 
@@ -52,10 +55,11 @@ impl Groups {
         Ok(others)
     }
 
-    /// Goes on filling the group in `record`.
-    pub(crate) fn resume(record: &Record) -> Result<Self, RestoreError> {
-        let (number, records) = read(record)?;
-        Ok(Self { number, records: records.into_iter().map(|(sequence, value)| (sequence, value.to_vec())).collect() })
+    /// Goes on filling a stored group.
+    pub(crate) fn resume(stored: RecordRef<'_>) -> Result<Self, RestoreError> {
+        let group = Group::open(stored)?;
+        let records = group.records()?.into_iter().map(|(sequence, value)| (sequence, value.to_vec()));
+        Ok(Self { number: group.number, records: records.collect() })
     }
 
     fn close(&mut self) -> Option<Record> {
@@ -65,41 +69,40 @@ impl Groups {
     }
 
     fn record(&self) -> Option<Record> {
-        let value = (!self.records.is_empty()).then(|| join(&self.records))?;
+        let value = (!self.records.is_empty()).then(|| packing::pack(PACKED, &join(&self.records)))?;
         Some(Record { table: TABLE, key: self.number.to_be_bytes().into(), value: Some(value) })
     }
 }
 
-/// Replaces the groups among `records` by the audit records in them.
-pub(crate) fn unfold_all(records: Vec<Record>) -> Result<Vec<Record>, RestoreError> {
-    if records.iter().all(|record| record.table != TABLE) {
-        return Ok(records);
+/// A stored group.
+pub(crate) struct Group<'a> {
+    number: u64,
+    joined: Cow<'a, [u8]>,
+}
+
+impl<'a> Group<'a> {
+    /// Unpacks it.
+    pub(crate) fn open(stored: RecordRef<'a>) -> Result<Self, RestoreError> {
+        let key = stored.key.try_into().map_err(|_| RestoreError::Unreadable)?;
+        let joined = packing::unpack(PACKED, stored.value.unwrap_or_default())?;
+        Ok(Self { number: u64::from_be_bytes(key), joined })
     }
-    let mut unfolded = Vec::with_capacity(records.len() * 2);
-    for record in records {
-        if record.table == TABLE {
-            unfolded.extend(unfold(&record)?);
-        } else {
-            unfolded.push(record);
+
+    /// Hands over its audit records, as the model has them.
+    pub(crate) fn each(
+        &self,
+        mut take: impl FnMut(RecordRef<'_>) -> Result<(), RestoreError>,
+    ) -> Result<(), RestoreError> {
+        for (sequence, value) in self.records()? {
+            let key = postcard::to_stdvec(&sequence).expect("plain data always encodes into memory");
+            take(RecordRef { table: AuditRecord::TAG, key: &key, value: Some(value) })?;
         }
+        Ok(())
     }
-    Ok(unfolded)
-}
 
-/// Gives the records of a group back.
-pub(crate) fn unfold(record: &Record) -> Result<Vec<Record>, RestoreError> {
-    let row = |(sequence, value): (u64, &[u8])| Record {
-        table: AuditRecord::TAG,
-        key: postcard::to_stdvec(&sequence).expect("plain data always encodes into memory"),
-        value: Some(value.to_vec()),
-    };
-    Ok(read(record)?.1.into_iter().map(row).collect())
-}
-
-fn read(record: &Record) -> Result<(u64, Vec<(u64, &[u8])>), RestoreError> {
-    let key = record.key.as_slice().try_into().map_err(|_| RestoreError::Unreadable)?;
-    let records = split(record.value.as_deref().unwrap_or_default()).ok_or(RestoreError::Unreadable)?;
-    Ok((u64::from_be_bytes(key), records))
+    fn records(&self) -> Result<Vec<(u64, &[u8])>, RestoreError> {
+        split(&self.joined).ok_or(RestoreError::Unreadable)
+    }
 }
 
 /// For each record its sequence, 64 bits, and its length, 32 bits, both big-endian, and then its bytes.
@@ -144,8 +147,17 @@ mod tests {
     }
 
     fn read_all(stored: &BTreeMap<Vec<u8>, Record>) -> (Groups, Vec<Record>) {
-        let groups = Groups::resume(stored.values().next_back().unwrap()).unwrap();
-        (groups, unfold_all(stored.values().cloned().collect()).unwrap())
+        let groups = Groups::resume(stored.values().next_back().unwrap().into()).unwrap();
+        (groups, stored.values().flat_map(|stored| unfold(stored).unwrap()).collect())
+    }
+
+    fn unfold(stored: &Record) -> Result<Vec<Record>, RestoreError> {
+        let mut records = Vec::new();
+        Group::open(stored.into())?.each(|RecordRef { table, key, value }| {
+            records.push(Record { table, key: key.to_vec(), value: value.map(<[u8]>::to_vec) });
+            Ok(())
+        })?;
+        Ok(records)
     }
 
     #[test]
@@ -179,12 +191,20 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_is_not_packed_is_read_too() {
+        let records: BTreeMap<_, _> = (1..=3).map(|sequence| (sequence, audit(sequence).value.unwrap())).collect();
+        let stored = Record { table: TABLE, key: vec![0; 8], value: Some(join(&records)) };
+        assert_eq!(unfold(&stored).unwrap(), (1..=3).map(audit).collect::<Vec<_>>());
+        assert_eq!(Groups::resume((&stored).into()).unwrap(), Groups { number: 0, records });
+    }
+
+    #[test]
     fn a_cut_group_is_unreadable() {
         let whole = Groups::default().fold(vec![audit(1), audit(2)]).unwrap().remove(0);
-        for length in (1..whole.value.as_ref().unwrap().len()).filter(|length| *length != 12 + 8) {
+        for length in 1..whole.value.as_ref().unwrap().len() {
             let value = whole.value.as_ref().map(|value| value[..length].to_vec());
             let cut = Record { value, ..whole.clone() };
-            assert!(unfold(&cut).is_err() && Groups::resume(&cut).is_err(), "{length}");
+            assert!(unfold(&cut).is_err() && Groups::resume((&cut).into()).is_err(), "{length}");
         }
     }
 }
