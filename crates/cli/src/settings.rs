@@ -70,6 +70,7 @@ pub struct Settings {
     /// How data is written.
     pub format: Format,
     token: TokenSource,
+    token_flag: Option<PathBuf>,
     cacert: Option<PathBuf>,
 }
 
@@ -127,6 +128,7 @@ impl Settings {
             insecure_plaintext: flags.insecure_plaintext,
             format: format.unwrap_or_default(),
             token: token_source(flags, file.token_file),
+            token_flag: flags.token_file.clone(),
             cacert: flags
                 .cacert
                 .clone()
@@ -145,6 +147,11 @@ impl Settings {
             TokenSource::Value(token) => Ok(Some(token.clone())),
             TokenSource::File(path) => read_secret(path).map(Some),
         }
+    }
+
+    /// The token file that was named with this very command.
+    pub fn named_token_file(&self) -> Option<&Path> {
+        self.token_flag.as_deref()
     }
 
     /// The CA certificate, read now.

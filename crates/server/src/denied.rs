@@ -160,9 +160,12 @@ impl From<&Denied> for Status {
 const fn grpc_code(code: Code) -> tonic::Code {
     match code {
         Code::Unauthenticated | Code::TokenDead => tonic::Code::Unauthenticated,
-        Code::PermissionDenied | Code::OwnGrant | Code::NotTheRequester | Code::NotSubscribed => {
-            tonic::Code::PermissionDenied
-        }
+        Code::PermissionDenied
+        | Code::OwnGrant
+        | Code::NotTheRequester
+        | Code::NotSubscribed
+        | Code::JoinToken
+        | Code::RootKeyDiffers => tonic::Code::PermissionDenied,
         Code::UnknownIdentity
         | Code::UnknownTarget
         | Code::UnknownStore
@@ -216,6 +219,7 @@ const fn grpc_code(code: Code) -> tonic::Code {
         | Code::LastAdmin
         | Code::DataKeyExists
         | Code::ClusterCannot
+        | Code::NodeRemoved
         | Code::NoSecret => tonic::Code::FailedPrecondition,
     }
 }

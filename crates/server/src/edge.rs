@@ -176,7 +176,8 @@ impl Edge {
         self.streams_by_token.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
-    fn status(&self, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
+    /// The status that tells the caller; a refusal is audited.
+    pub(crate) fn status(&self, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
         match denied {
             Denied::Edge(refusal) => {
                 self.refusals.note(actor, action.as_str(), object, refusal.code.as_str());

@@ -67,6 +67,8 @@ actions! {
     EndGrant = "breakglass.end": Admin Operator Approver;
     /// Changes what the nodes do.
     ChangeCluster = "cluster.change": Admin;
+    /// Comes into the cluster as a node. No token allows it: see [`crate::join`].
+    Join = "node.admit":;
     /// Issues and revokes tokens.
     Tokens = "token.manage": Admin;
     /// Lists tokens.
@@ -233,6 +235,7 @@ mod tests {
         (Action::DecideGrant, "y.y.."),
         (Action::EndGrant, "yyy.."),
         (Action::ChangeCluster, "y...."),
+        (Action::Join, "....."),
         (Action::Tokens, "y...."),
         (Action::ListTokens, "y..y."),
         (Action::Audit, "y..y."),

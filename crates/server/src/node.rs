@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
+use api::v1::join_service_server::JoinServiceServer;
 use cluster::Cluster;
 use model::{
     command::AnnounceNode,
@@ -19,7 +20,7 @@ use crate::{
     clock::Tokio,
     config::{Config, ConfigError, Tls},
     edge::{Edge, Limits},
-    feed, health,
+    feed, health, join,
     keys::Keyring,
     reconcile::{self, NodeHands},
     token,
@@ -127,6 +128,9 @@ pub enum ServerError {
     /// The client port failed.
     #[error("the client port failed")]
     Serve(#[source] tonic::transport::Error),
+    /// The cluster has not let this node in.
+    #[error("this node has no number, and was given none: {0}")]
+    Join(String),
     /// The cluster could not be started.
     #[error("the node cannot join its cluster")]
     Cluster(#[from] cluster::StartError),
@@ -155,6 +159,7 @@ impl Server {
     ) -> Result<Self, ServerError> {
         config.check()?;
         let root = root_key(&config)?;
+        let config = join::number(config, &root, &shutdown).await?;
         let bootstrap = config.bootstrap_token_file.as_ref().map(bootstrap_token).transpose()?;
         let mut settings =
             cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
@@ -162,6 +167,7 @@ impl Server {
         settings.retention = config.limits.into();
         settings.rejoin = config.rejoin.into();
         let peer_key = root.derive(PEER_TLS);
+        let join_key = root.derive(join::PURPOSE);
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
         let cluster = Cluster::start(settings, listeners.peer, &peer_key, CancellationToken::new()).await?;
 
@@ -177,7 +183,8 @@ impl Server {
         let edge = Edge::new(consensus, Arc::clone(&shared.keys), limits, shutdown.clone());
         let running = Arc::clone(&edge);
         tasks.spawn(async move { running.run().await });
-        let router = router(&edge, shared.cluster.clone(), shared.config.tls.as_ref())?;
+        let joins = join::Service::mount(Arc::clone(&edge), join_key, shared.config.join.admit);
+        let router = router(&edge, joins, shared.cluster.clone(), shared.config.tls.as_ref())?;
         let port = tokio::spawn(serve(router, listeners.client, shutdown.clone()));
         tasks.close();
         Ok(Self { shared, shutdown, tasks, port })
@@ -214,7 +221,12 @@ impl Server {
 }
 
 /// The services of the client port.
-fn router(edge: &Arc<Edge>, cluster: Cluster, files: Option<&Tls>) -> Result<Router, ServerError> {
+fn router(
+    edge: &Arc<Edge>,
+    joins: JoinServiceServer<join::Service>,
+    cluster: Cluster,
+    files: Option<&Tls>,
+) -> Result<Router, ServerError> {
     let mut server = tonic::transport::Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -225,7 +237,8 @@ fn router(edge: &Arc<Edge>, cluster: Cluster, files: Option<&Tls>) -> Result<Rou
         server = server.tls_config(tls(files)?).map_err(ServerError::Serve)?;
     }
     let grpc = Routes::new(admin::Service::mount(Arc::clone(edge)))
-        .add_service(feed::Service::mount(Arc::clone(edge)));
+        .add_service(feed::Service::mount(Arc::clone(edge)))
+        .add_service(joins);
     let http = health::routes(cluster, Arc::clone(edge));
     Ok(server.add_routes(Routes::from(grpc.into_axum_router().merge(http))))
 }

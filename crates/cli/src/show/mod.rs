@@ -10,7 +10,7 @@ mod revocation;
 mod rotation;
 mod secret;
 
-pub use access::{Audit, Chain, Token};
+pub use access::{Audit, Chain, Invitation, Token};
 pub use change::{Change, Fire};
 pub use cluster::{Cluster, Status};
 pub use event::Entry;

@@ -3,8 +3,8 @@
 use crate::{
     State,
     command::{
-        AnnounceNode, ChangeCluster, ClusterChange, InstallDataKey, IssueToken, RecordRead, RecordRefusals, ReportReachable,
-        RevokeToken,
+        AnnounceNode, ChangeCluster, ClusterChange, InstallDataKey, IssueToken, RecordRead, RecordRefusals,
+        ReportReachable, RevokeToken,
     },
     node::Node,
     outcome::{Applied, Outcome},

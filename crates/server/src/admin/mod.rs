@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod cluster;
 mod grant;
+mod join;
 mod page;
 mod resource;
 mod revocation;
@@ -112,6 +113,11 @@ service! {
     get_cluster(GetClusterRequest) -> GetClusterResponse = Look cluster::get;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse = ChangeCluster cluster::transfer_leader;
     permit_rejoin(PermitRejoinRequest) -> PermitRejoinResponse = ChangeCluster cluster::permit_rejoin;
+    create_join_token(CreateJoinTokenRequest) -> CreateJoinTokenResponse = ChangeCluster join::create;
+    list_join_tokens(ListJoinTokensRequest) -> ListJoinTokensResponse = ListTokens join::list;
+    revoke_join_token(RevokeJoinTokenRequest) -> RevokeJoinTokenResponse = ChangeCluster join::revoke;
+    promote_node(PromoteNodeRequest) -> PromoteNodeResponse = ChangeCluster cluster::promote;
+    remove_node(RemoveNodeRequest) -> RemoveNodeResponse = ChangeCluster cluster::remove;
 }
 
 #[cfg(test)]

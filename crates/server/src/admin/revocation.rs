@@ -58,6 +58,7 @@ pub(super) async fn lift(
         other @ (Applied::Started(_)
         | Applied::Begun { .. }
         | Applied::Requested(_)
+        | Applied::Admitted(_)
         | Applied::Answered { .. }) => Err(Denied::unexpected(&other)),
     }
 }
