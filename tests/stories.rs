@@ -11,6 +11,7 @@ mod stories {
     mod harness;
     mod linearizable;
     mod lost_reply;
+    mod members;
     mod mixed_versions;
     mod no_leaks;
     mod on_time;

@@ -179,7 +179,68 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use model::{command::CreateJoinToken, time::Span};
+    use tonic_types::StatusExt as _;
+
     use super::*;
+    use crate::{
+        join::{Ask, AskError, JoinToken, PURPOSE, RootKey},
+        testing::Node,
+    };
+
+    fn token(node: &Node, name: &str) -> JoinToken {
+        let token = JoinToken::generate(name.parse().unwrap(), None);
+        let (name, hash) = (token.name().clone(), token.hash());
+        let create = CreateJoinToken { name, hash, ttl: Span::hours(1), reason: "a test".into() };
+        node.alone.apply("admin", create.into()).unwrap();
+        token
+    }
+
+    async fn refused(service: &Service, request: v1::JoinRequest) -> String {
+        let status = service.join(Request::new(request)).await.unwrap_err();
+        status.get_details_error_info().unwrap().reason
+    }
+
+    #[tokio::test]
+    async fn a_node_is_let_in_by_a_token_and_the_root_key_and_by_nothing_less() {
+        let (node, root, other) = (Node::start(), RootKey::generate(), RootKey::generate());
+        let service = Service::new(Arc::clone(&node.edge), root.derive(PURPOSE), Admit::Token);
+        let token = token(&node, "rack");
+        let ask = |root, token, storage| Ask::new(root, token, [storage; 16], "n:1", false).unwrap();
+
+        let wrong = ask(&other, Some(&token), 1).request();
+        assert_eq!(refused(&service, wrong).await, "root_key_differs");
+        assert_eq!(refused(&service, ask(&root, None, 1).request()).await, "join_token");
+        let forged = JoinToken::generate("rack".parse().unwrap(), None);
+        assert_eq!(refused(&service, ask(&root, Some(&forged), 1).request()).await, "join_token");
+        let unknown = JoinToken::generate("unknown".parse().unwrap(), None);
+        assert_eq!(refused(&service, ask(&root, Some(&unknown), 1).request()).await, "join_token");
+        let mut elsewhere = ask(&root, Some(&token), 1).request();
+        elsewhere.peer_address = "m:1".into();
+        assert_eq!(refused(&service, elsewhere).await, "root_key_differs", "it was changed on its way");
+        let mut odd = ask(&root, Some(&token), 1).request();
+        odd.storage.pop();
+        assert_eq!(refused(&service, odd).await, "invalid_request");
+
+        let good = ask(&root, Some(&token), 1);
+        let answer = service.join(Request::new(good.request())).await.unwrap().into_inner();
+        assert_eq!(good.take(&answer).unwrap().node, NodeId(2));
+        assert_eq!(ask(&root, Some(&token), 1).take(&answer), Err(AskError::OtherCluster), "not its answer");
+        assert_eq!(refused(&service, ask(&root, Some(&token), 2).request()).await, "join_token");
+    }
+
+    #[tokio::test]
+    async fn the_root_key_alone_lets_in_where_the_configuration_says_so() {
+        let (node, root) = (Node::start(), RootKey::generate());
+        let service = Service::new(Arc::clone(&node.edge), root.derive(PURPOSE), Admit::RootKey);
+        let ask = Ask::new(&root, None, [1; 16], "n:1", false).unwrap();
+        for _ in 0..2 {
+            let answer = service.join(Request::new(ask.request())).await.unwrap().into_inner();
+            assert_eq!(ask.take(&answer).unwrap().node, NodeId(2), "the same storage, the same number");
+        }
+        let stranger = Ask::new(&RootKey::generate(), None, [2; 16], "n:1", false).unwrap();
+        assert_eq!(refused(&service, stranger.request()).await, "root_key_differs");
+    }
 
     #[tokio::test]
     async fn a_crowd_of_strangers_waits() {
