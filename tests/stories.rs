@@ -15,6 +15,7 @@ mod stories {
     mod keys;
     mod linearizable;
     mod lost_reply;
+    mod members;
     mod mixed_versions;
     mod no_leaks;
     mod on_time;

@@ -30,6 +30,7 @@ redacted! {
         adopt_password
     }
     IssueTokenResponse { expires_ms; token }
+    CreateJoinTokenResponse { name, expires_ms; token }
     RevealGrantResponse { username, expires_ms, connection; password }
     GetSecretResponse { version, username, connection; password }
 }

@@ -1,6 +1,6 @@
 //! Tokens; their secrets are never converted.
 
-use model::token::Token;
+use model::{membership::JoinToken, token::Token};
 
 use crate::{or_zero, v1};
 
@@ -14,6 +14,19 @@ impl From<&Token> for v1::Token {
             issued_ms: row.issued.0,
             expires_ms: or_zero(row.expires),
             revoked_ms: or_zero(row.revoked),
+        }
+    }
+}
+
+impl From<&JoinToken> for v1::JoinToken {
+    fn from(row: &JoinToken) -> Self {
+        Self {
+            name: row.name.to_string(),
+            issued_by: row.issued_by.clone(),
+            issued_ms: row.issued.0,
+            expires_ms: row.expires.0,
+            revoked_ms: or_zero(row.revoked),
+            used_by: row.used_by.map_or(0, |node| node.0),
         }
     }
 }

@@ -88,6 +88,7 @@ pub struct Settings {
     /// How data is written.
     pub format: Format,
     token: TokenSource,
+    token_flag: Option<PathBuf>,
     cacert: Option<PathBuf>,
     client_cert: Option<PathBuf>,
     client_key: Option<PathBuf>,
@@ -149,6 +150,7 @@ impl Settings {
             insecure_plaintext: flags.insecure_plaintext,
             format: format.unwrap_or_default(),
             token: token_source(flags, file.token_file),
+            token_flag: flags.token_file.clone(),
             cacert: path(flags.cacert.as_ref(), "REVOLVE_CACERT", file.cacert),
             client_cert: path(flags.client_cert.as_ref(), "REVOLVE_CLIENT_CERT", file.client_cert),
             client_key: path(flags.client_key.as_ref(), "REVOLVE_CLIENT_KEY", file.client_key),
@@ -165,6 +167,11 @@ impl Settings {
             TokenSource::Value(token) => Ok(Some(token.clone())),
             TokenSource::File(path) => read_secret(path).map(Some),
         }
+    }
+
+    /// The token file that was named with this very command.
+    pub fn named_token_file(&self) -> Option<&Path> {
+        self.token_flag.as_deref()
     }
 
     /// The CA certificate, read now.

@@ -5,7 +5,7 @@ use tonic::Streaming;
 use crate::{
     Client, Error,
     connection::Effect,
-    v1::{self, admin_service_client::AdminServiceClient},
+    v1::{self, admin_service_client::AdminServiceClient, join_service_client::JoinServiceClient},
 };
 
 macro_rules! calls {
@@ -121,4 +121,27 @@ calls! {
     Once rotate_root_key: RotateRootKeyRequest -> v1::RotateRootKeyResponse;
     /// Ends the replacement of a root key.
     Once finish_root_key: FinishRootKeyRequest -> v1::FinishRootKeyResponse;
+    /// Makes a token that lets one new node in; it is shown this once.
+    Once create_join_token: CreateJoinTokenRequest -> v1::CreateJoinTokenResponse;
+    /// All join tokens, without their secrets.
+    Idempotent list_join_tokens: ListJoinTokensRequest -> v1::ListJoinTokensResponse;
+    /// Makes a join token useless.
+    Once revoke_join_token: RevokeJoinTokenRequest -> v1::RevokeJoinTokenResponse;
+    /// Lets a learner vote, and answers when it does.
+    Idempotent promote_node: PromoteNodeRequest -> v1::PromoteNodeResponse;
+    /// Turns a node out for good, and answers when the membership without it is committed.
+    Idempotent remove_node: RemoveNodeRequest -> v1::RemoveNodeResponse;
+}
+
+impl Client {
+    /// Asks for a new node to be let in; the same storage is given the same id again.
+    ///
+    /// # Errors
+    /// [`Error`] says whether it was refused, never sent, or may have been carried out.
+    pub async fn join(&self, request: v1::JoinRequest) -> Result<v1::JoinResponse, Error> {
+        self.call(Effect::Idempotent, request, |channel, request| async move {
+            JoinServiceClient::new(channel).join(request).await
+        })
+        .await
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -26,7 +26,7 @@ use crate::{
     disk::{Layout, Lock},
     error::{ProposeError, ReadError, StartError, SteerError},
     fatal::{self, Fatal},
-    handover::Handover,
+    handover::Lead,
     known,
     ledger::Ledger,
     log::{DiskLog, EntryDigests},
@@ -82,7 +82,7 @@ struct Ending {
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     writer: thread::JoinHandle<()>,
     lock: Lock,
-    handover: Handover,
+    lead: Lead,
 }
 
 impl Cluster {
@@ -159,14 +159,14 @@ impl Cluster {
         raft.runtime_config().elect(false);
         raft.run();
         let reader = Reader::start(parts.confirmer());
-        let (steering, handover) = (parts.steering(), parts.handover());
+        let (steering, lead) = (parts.steering(), parts.lead());
         parts.peers.follow(addresses(&raft.metrics().borrow_watched().membership_config));
         parts.start_tasks(stand, collector);
-        tokio::spawn(observe(parts.clone()));
+        tokio::spawn(observe(Observing::of(&parts)));
         let Parts { settings, tls, gate, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
-        let ending = Mutex::new(Some(Ending { serving, writer, lock, handover }));
+        let ending = Mutex::new(Some(Ending { serving, writer, lock, lead }));
         Ok(Self(Arc::new(Inner {
             settings,
             tls,
@@ -356,9 +356,9 @@ impl Cluster {
     /// Hands the lead over, when this node leads and another could; the others then need not wait until they miss it.
     /// Call it before [`Cluster::stop`].
     pub async fn step_down(&self) {
-        let handover = self.ending().as_ref().map(|ending| ending.handover.clone());
-        if let Some(handover) = handover {
-            handover.step_down(STEP_DOWN_TIMEOUT).await;
+        let lead = self.ending().as_ref().map(|ending| ending.lead.clone());
+        if let Some(lead) = lead {
+            lead.step_down(STEP_DOWN_TIMEOUT).await;
         }
     }
 
@@ -367,9 +367,7 @@ impl Cluster {
         self.0.shutdown.cancel();
         end(&self.0.raft).await;
         let ending = self.ending().take();
-        let Some(Ending { serving, writer, lock, handover }) = ending else { return };
-        // It holds the log.
-        drop(handover);
+        let Some(Ending { serving, writer, lock, .. }) = ending else { return };
         if let Ok(Err(error)) = serving.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the peer port was not closed cleanly");
         }
@@ -428,18 +426,39 @@ async fn keep(data: &Path, members: &BTreeMap<NodeId, String>) {
     }
 }
 
+/// What is told of what Raft says. The log is no part of it: a node that stops must let go of it.
+struct Observing {
+    data: PathBuf,
+    raft: Raft,
+    peers: Peers,
+    view: Arc<View>,
+    fatal: Arc<Fatal>,
+    shutdown: CancellationToken,
+}
+
+impl Observing {
+    fn of(parts: &Parts) -> Self {
+        Self {
+            data: parts.settings.data.clone(),
+            raft: parts.raft.clone(),
+            peers: parts.peers.clone(),
+            view: Arc::clone(&parts.view),
+            fatal: Arc::clone(&parts.fatal),
+            shutdown: parts.shutdown.clone(),
+        }
+    }
+}
+
 /// Passes on what Raft says about itself, until it has stopped.
-async fn observe(parts: Parts) {
-    let Parts { settings, raft, layout, peers, view, fatal, shutdown, .. } = parts;
+async fn observe(observing: Observing) {
+    let Observing { data, raft, peers, view, fatal, shutdown } = observing;
     let mut metrics = raft.metrics();
-    // The log of a node that has stopped must be let go of.
-    drop(raft);
-    let mut followed = known::read(&settings.data);
+    let mut followed = known::read(&data);
     loop {
         let members = addresses(&metrics.borrow_watched().membership_config);
         if members != followed && !members.is_empty() {
             peers.follow(members.clone());
-            keep(&settings.data, &members).await;
+            keep(&data, &members).await;
             followed = members;
         }
         let (running, seen) = {
@@ -462,11 +481,7 @@ async fn observe(parts: Parts) {
             if !shutdown.is_cancelled() {
                 fatal.raise(match error {
                     openraft::errors::Fatal::StorageError(error) => {
-                        format!(
-                            "the disk under `{}` failed: {error}; {}",
-                            layout.root().display(),
-                            fatal::DISK
-                        )
+                        format!("the disk under `{}` failed: {error}; {}", data.display(), fatal::DISK)
                     }
                     error @ (openraft::errors::Fatal::Panicked | openraft::errors::Fatal::Stopped) => {
                         error.to_string()

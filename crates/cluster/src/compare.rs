@@ -107,10 +107,9 @@ impl Comparing {
 
         let own = Roll::from(&*self.raft.metrics().borrow_watched().membership_config);
         let newest = answers.iter().map(|answer| &answer.membership).max_by_key(|roll| roll.at);
-        let is_out = newest.is_some_and(|newest| {
-            newest.at > own.at && !newest.members.contains_key(&self.node)
-        });
-        if is_out || answers.iter().any(|answer| answer.removed.is_some()) {
+        let is_out =
+            newest.is_some_and(|newest| newest.at > own.at && !newest.members.contains_key(&self.node));
+        if is_out {
             self.gate.doubt();
         }
     }

@@ -109,6 +109,15 @@ impl Layout {
         Ok(identity)
     }
 
+    /// The UUID of a storage on which no node has run yet, as a new node needs it before it is let in.
+    pub(crate) fn fresh_identity(&self) -> io::Result<Uuid> {
+        if self.log().exists() {
+            let message = format!("`{}` holds the data of a node already", self.0.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        self.identity()
+    }
+
     /// What the other nodes are known to have promised.
     pub(crate) fn promises(&self) -> PathBuf {
         self.0.join("promises")

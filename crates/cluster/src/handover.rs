@@ -23,14 +23,19 @@ const STALLED: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What is watched.
-#[derive(Clone)]
 pub(crate) struct Handover {
-    pub(crate) raft: Raft,
+    pub(crate) lead: Lead,
     pub(crate) log: DiskLog,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// The lead, and who could take it over.
+#[derive(Clone)]
+pub(crate) struct Lead {
+    pub(crate) raft: Raft,
     pub(crate) space: Arc<Space>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) heartbeat: Duration,
-    pub(crate) shutdown: CancellationToken,
 }
 
 impl Handover {
@@ -44,9 +49,9 @@ impl Handover {
             }
             patience = LOOK_EVERY;
             let Some(reason) = self.reason() else { continue };
-            if let Some(successor) = self.successor() {
+            if let Some(successor) = self.lead.successor() {
                 tracing::warn!(to = %successor, reason, "handing the lead over");
-                if self.raft.trigger().transfer_leader(successor.0).await.is_err() {
+                if self.lead.raft.trigger().transfer_leader(successor.0).await.is_err() {
                     return;
                 }
                 patience = AGAIN_AFTER;
@@ -54,6 +59,20 @@ impl Handover {
         }
     }
 
+    fn reason(&self) -> Option<&'static str> {
+        if self.log.flushing_for().is_some_and(|time| time > STALLED) {
+            Some("the disk does not answer")
+        } else if self.lead.space.is_full_here() {
+            Some("the disk is full")
+        } else if self.lead.clock.off().is_some() {
+            Some("the wall clock is not to be believed")
+        } else {
+            None
+        }
+    }
+}
+
+impl Lead {
     /// Hands the lead over, when this node leads and another could, and waits until somebody else leads.
     pub(crate) async fn step_down(&self, within: Duration) {
         let Some(successor) = self.successor() else { return };
@@ -64,18 +83,6 @@ impl Handover {
         let others = |metrics: &RaftMetrics<Types>| metrics.state != ServerState::Leader;
         if self.raft.wait(Some(within)).metrics(others, "another leader").await.is_err() {
             tracing::warn!(to = %successor, "the lead was not taken over in time");
-        }
-    }
-
-    fn reason(&self) -> Option<&'static str> {
-        if self.log.flushing_for().is_some_and(|time| time > STALLED) {
-            Some("the disk does not answer")
-        } else if self.space.is_full_here() {
-            Some("the disk is full")
-        } else if self.clock.off().is_some() {
-            Some("the wall clock is not to be believed")
-        } else {
-            None
         }
     }
 

@@ -47,3 +47,11 @@ pub use found::{Found, found, read_ledger};
 pub use propose::COMMAND_BYTES;
 pub use settings::{Rejoin, Retention, Settings, StateCheck, Timing};
 pub use status::{PeerStatus, Progress, RefusedPeer, Status};
+
+/// The UUID of the storage under `data`, which is made when there is none, for a node that is to be let in.
+///
+/// # Errors
+/// The folder cannot be made, or a node has run on it already.
+pub fn fresh_storage(data: &std::path::Path) -> std::io::Result<[u8; 16]> {
+    Ok(disk::Layout::make(data.to_owned())?.fresh_identity()?.into_bytes())
+}

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    handover::Handover,
+    handover::Lead,
     machine::View,
     raft::{Member, Raft, Types},
     status,
@@ -57,7 +57,7 @@ pub(crate) enum Rejoined {
 pub(crate) struct Membership {
     pub(crate) raft: Raft,
     pub(crate) view: Arc<View>,
-    pub(crate) handover: Handover,
+    pub(crate) lead: Lead,
     /// Peer addresses of the nodes in the settings.
     pub(crate) addresses: BTreeMap<NodeId, String>,
     pub(crate) heartbeat: Duration,
@@ -105,7 +105,10 @@ impl Membership {
             Some(known) if known.storage == storage && votes => return Ok(Rejoined::Voter),
             Some(known) if known.storage == storage => {
                 if state.admission_of(node).is_some_and(|admission| admission.learner) {
-                    return Ok(Rejoined::Learner { lag: lag(node, &metrics).unwrap_or_default(), stays: true });
+                    return Ok(Rejoined::Learner {
+                        lag: lag(node, &metrics).unwrap_or_default(),
+                        stays: true,
+                    });
                 }
                 return self.promote_caught_up(node, &metrics).await;
             }
@@ -155,13 +158,15 @@ impl Membership {
             return Err(refused(format!("`{node}` is no member yet: start it, and it comes in by itself")));
         }
         if !self.hears(node, &metrics) {
-            return Err(refused(format!("`{node}` does not answer: a voter that is away makes a majority harder")));
+            return Err(refused(format!(
+                "`{node}` does not answer: a voter that is away makes a majority harder"
+            )));
         }
         match self.within(self.promote_caught_up(node, &metrics)).await? {
             Rejoined::Voter => Ok(()),
-            Rejoined::Learner { lag, .. } => {
-                Err(refused(format!("`{node}` lacks {lag} entries; it votes by itself when it has caught up")))
-            }
+            Rejoined::Learner { lag, .. } => Err(refused(format!(
+                "`{node}` lacks {lag} entries; it votes by itself when it has caught up"
+            ))),
             Rejoined::NotLeader(leader) => Err(Unheeded::NotLeader(leader)),
             Rejoined::Refused(reason) => Err(refused(reason)),
         }
@@ -185,7 +190,7 @@ impl Membership {
             return Err(refused(reason));
         }
         if node.0 == metrics.id {
-            self.handover.step_down(HANDOVER_TIMEOUT).await;
+            self.lead.step_down(HANDOVER_TIMEOUT).await;
             let leader = self.metrics().current_leader.map(NodeId).filter(|leader| *leader != node);
             return Err(Unheeded::NotLeader(leader));
         }

@@ -12,7 +12,7 @@ use crate::{
     disk::Layout,
     fatal::Fatal,
     form::form,
-    handover::Handover,
+    handover::{Handover, Lead},
     ledger::{CatchingUp, Ledger},
     log::DiskLog,
     machine::{SnapshotFolder, View},
@@ -107,7 +107,7 @@ impl Parts {
         Membership {
             raft: self.raft.clone(),
             view: Arc::clone(&self.view),
-            handover: self.handover(),
+            lead: self.lead(),
             addresses: self.settings.peers.clone(),
             heartbeat: self.settings.timing.heartbeat,
             timeout: self.settings.timeout,
@@ -184,14 +184,17 @@ impl Parts {
         }
     }
 
-    pub(crate) fn handover(&self) -> Handover {
-        Handover {
+    /// The lead, and who could take it over.
+    pub(crate) fn lead(&self) -> Lead {
+        Lead {
             raft: self.raft.clone(),
-            log: self.log.clone(),
             space: Arc::clone(&self.space),
             clock: Arc::clone(&self.clock),
             heartbeat: self.settings.timing.heartbeat,
-            shutdown: self.shutdown.clone(),
         }
+    }
+
+    fn handover(&self) -> Handover {
+        Handover { lead: self.lead(), log: self.log.clone(), shutdown: self.shutdown.clone() }
     }
 }

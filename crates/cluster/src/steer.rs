@@ -107,7 +107,9 @@ impl Steering {
         let deadline = Instant::now() + CHANGE_TIMEOUT;
         loop {
             match self.lead(Order::Promote(node)).await {
-                Err(SteerError::Refused(_)) if Instant::now() < deadline => tokio::time::sleep(AGAIN_AFTER).await,
+                Err(SteerError::Refused(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN_AFTER).await
+                }
                 done => return done,
             }
         }

@@ -20,7 +20,9 @@ const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::f
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// This node's number; unique in the cluster and never reused.
+    /// This node's number; unique in the cluster and never reused. 0, or left out, for one that the cluster gives, see
+    /// [`Config::join`].
+    #[serde(default)]
     pub node: u64,
     /// The folder of this node's log and state.
     pub data: PathBuf,
@@ -34,7 +36,11 @@ pub struct Config {
     /// Where clients and peers are listened for.
     pub listen: Listen,
     /// Every node's peer address, `host:port`, by its number; this node's too.
+    #[serde(default)]
     pub peers: BTreeMap<String, String>,
+    /// How new nodes come in: this one where it has no number, and others through this one.
+    #[serde(default)]
+    pub join: Join,
     /// A certificate of one's own for the client port, instead of the one that the node issues itself.
     pub tls: Option<Tls>,
     /// The certificates that the node issues itself.
@@ -64,6 +70,33 @@ pub struct Listen {
     /// Who must show a certificate on the client port.
     #[serde(default)]
     pub client_tls: ClientTls,
+    /// Where others reach the peer port, `host:port`, for a node that joins by itself; the listening address when absent.
+    pub advertise_peer: Option<String>,
+}
+
+/// How new nodes come in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Join {
+    /// Client ports of the cluster, `host:port`: a node without a number asks them for one when it is first started.
+    pub servers: Vec<String>,
+    /// The file with the join token that it asks with; without one the root key alone must do.
+    pub token_file: Option<PathBuf>,
+    /// The certificate authority of the client ports, PEM; without one they are asked in plain text, on loopback alone.
+    pub ca_file: Option<PathBuf>,
+    /// What lets a new node in that asks this one.
+    pub admit: Admit,
+}
+
+/// What lets a new node in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admit {
+    /// A join token and the root key.
+    #[default]
+    Token,
+    /// The root key alone, for orchestrators that start nodes by themselves.
+    RootKey,
 }
 
 /// Who must show a certificate on the client port. A token is needed in any case.
@@ -221,6 +254,11 @@ pub enum ConfigError {
     /// A peer's number is not a number.
     #[error("`{0}` under `peers` is not a node number such as `1`")]
     PeerNumber(String),
+    /// Neither the file nor the cluster says which node this is.
+    #[error(
+        "no `node` is set: set it and list it under `peers`, or leave both out and name the cluster under `join.servers`"
+    )]
+    NoNumber,
     /// This node is not in the list.
     #[error("node {0} is not listed under `peers`")]
     NotAPeer(u64),
@@ -255,8 +293,9 @@ impl Config {
             config.next_root_key_file.as_mut(),
             config.bootstrap_token_file.as_mut(),
         ];
+        let join = [config.join.token_file.as_mut(), config.join.ca_file.as_mut()];
         let tls = config.tls.iter_mut().flat_map(|tls| [&mut tls.cert_file, &mut tls.key_file]);
-        for path in paths.into_iter().flatten().chain(tls) {
+        for path in paths.into_iter().chain(join).flatten().chain(tls) {
             *path = folder.join(&path);
         }
         config.check()?;
@@ -268,7 +307,11 @@ impl Config {
     /// # Errors
     /// The first thing found wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.peer_addresses()?.contains_key(&NodeId(self.node)) {
+        let peers = self.peer_addresses()?;
+        if self.node == 0 && (!peers.is_empty() || self.join.servers.is_empty()) {
+            return Err(ConfigError::NoNumber);
+        }
+        if self.node > 0 && !peers.contains_key(&NodeId(self.node)) {
             return Err(ConfigError::NotAPeer(self.node));
         }
         if self.listen.client_tls == ClientTls::Off {
@@ -383,6 +426,18 @@ mod tests {
         }
         let short = load(&format!("{GOOD}\n[certificates]\nlifetime_hours = 0.001")).unwrap();
         assert_eq!(short.certificates.lifetime(), Duration::from_millis(3_600));
+    }
+
+    #[test]
+    fn a_node_without_a_number_must_know_whom_to_ask() {
+        let joins = GOOD
+            .replace("node = 1", "")
+            .replace("[peers]\n        1 = \"127.0.0.1:7801\"", "[join]\n        servers = [\"h:1\"]");
+        let config = load(&joins).unwrap();
+        assert_eq!((config.node, config.join.admit), (0, Admit::Token));
+        assert!(matches!(load(&GOOD.replace("node = 1", "")), Err(ConfigError::NoNumber)));
+        let nowhere = joins.replace("[\"h:1\"]", "[]");
+        assert!(matches!(load(&nowhere), Err(ConfigError::NoNumber)));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! What the services ask of the cluster. A small interface, so that they are proven without one.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use cluster::{Cluster, Progress, ProposeError, ReadError, SteerError};
 use futures::future::BoxFuture;
@@ -35,9 +32,25 @@ pub trait Consensus: Send + Sync + 'static {
     /// Lets `node`, which does not vote, come back as a learner.
     fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>>;
 
+    /// Carries out a change of the membership, and waits until it is committed.
+    fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), SteerError>> {
+        Box::pin(async move { Err(SteerError::Refused(format!("{change:?} is not for this node"))) })
+    }
+
     /// The time by which lifetimes are judged: the later of model time and what this node takes the time to be, so that
     /// neither a clock that is behind nor a cluster that is idle keeps anything alive.
     fn now(&self) -> Time;
+}
+
+/// A change of the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// The learner is to vote.
+    Promote(NodeId),
+    /// It is to be said whether the node could be removed now.
+    MayRemove(NodeId),
+    /// The node is to go.
+    Remove(NodeId),
 }
 
 /// Why there was no agreement.
@@ -84,8 +97,6 @@ pub struct Standing {
     pub applied: u64,
     /// All members.
     pub members: Vec<Member>,
-    /// How far the logs of the others reach; known to the leader alone.
-    pub matched: BTreeMap<NodeId, u64>,
     /// Why this node is of no use now; empty when it is.
     pub unready: Vec<String>,
     /// Whether its disk is full.
@@ -97,7 +108,7 @@ pub struct Standing {
 }
 
 /// One member of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Its id.
     pub id: NodeId,
@@ -105,6 +116,12 @@ pub struct Member {
     pub peer_address: String,
     /// Whether it votes.
     pub voter: bool,
+    /// The UUID of the storage that the membership knows it with.
+    pub storage: String,
+    /// The last entry it is known to hold, when the leader has said so.
+    pub matched: Option<u64>,
+    /// How long ago it answered the leader, when the leader has said so.
+    pub silent_for: Option<Duration>,
 }
 
 impl Consensus for Cluster {
@@ -126,7 +143,15 @@ impl Consensus for Cluster {
 
     fn standing(&self) -> Standing {
         let status = self.status();
-        let member = |(id, peer_address)| Member { id, peer_address, voter: status.voters.contains(&id) };
+        let hears = if status.is_leader { &status.peers } else { &status.leader_hears };
+        let member = |(id, peer_address)| Member {
+            id,
+            peer_address,
+            voter: status.voters.contains(&id),
+            storage: status.storages.get(&id).cloned().unwrap_or_default(),
+            matched: hears.get(&id).and_then(|peer| peer.matched),
+            silent_for: hears.get(&id).and_then(|peer| peer.silent_for),
+        };
         Standing {
             node: status.node,
             leader: status.leader,
@@ -135,7 +160,6 @@ impl Consensus for Cluster {
             term: status.term,
             last_log: status.last_log.unwrap_or_default(),
             applied: status.applied.unwrap_or_default(),
-            matched: status.peers.iter().filter_map(|(id, peer)| Some((*id, peer.matched?))).collect(),
             unready: health::unready(&status, false),
             disk_full: status.full,
             members: status.members.clone().into_iter().map(member).collect(),
@@ -150,6 +174,16 @@ impl Consensus for Cluster {
 
     fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
         Box::pin(Self::permit_rejoin(self, node))
+    }
+
+    fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), SteerError>> {
+        Box::pin(async move {
+            match change {
+                MemberChange::Promote(node) => self.promote(node).await,
+                MemberChange::MayRemove(node) => self.may_remove(node).await,
+                MemberChange::Remove(node) => self.remove(node).await,
+            }
+        })
     }
 
     fn now(&self) -> Time {

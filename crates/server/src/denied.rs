@@ -174,7 +174,8 @@ const fn grpc_code(code: Code) -> tonic::Code {
         | Code::OwnGrant
         | Code::NotTheRequester
         | Code::NotSubscribed
-        | Code::JoinToken => tonic::Code::PermissionDenied,
+        | Code::JoinToken
+        | Code::RootKeyDiffers => tonic::Code::PermissionDenied,
         Code::UnknownIdentity
         | Code::UnknownTarget
         | Code::UnknownStore
@@ -233,7 +234,6 @@ const fn grpc_code(code: Code) -> tonic::Code {
         | Code::StaleKey
         | Code::Observing
         | Code::NotObserving
-        | Code::RootKeyDiffers
         | Code::NodeRemoved
         | Code::NoSecret => tonic::Code::FailedPrecondition,
     }

@@ -196,7 +196,8 @@ impl Edge {
         self.streams_by_token.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
-    fn status(&self, request: &str, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
+    /// The status that tells the caller; a refusal is audited.
+    pub(crate) fn status(&self, request: &str, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
         match denied {
             Denied::Edge(refusal) => {
                 let (action, code) = (action.as_str(), refusal.code.as_str());

@@ -71,6 +71,8 @@ actions! {
     ChangeCluster = "cluster.change": Admin;
     /// Replaces data keys and root keys.
     ManageKeys = "key.manage": Admin;
+    /// Comes into the cluster as a node. No token allows it: see [`crate::join`].
+    Join = "node.admit":;
     /// Issues and revokes tokens.
     Tokens = "token.manage": Admin;
     /// Lists tokens.
@@ -243,6 +245,7 @@ mod tests {
         (Action::CollectDebug, "y...."),
         (Action::ChangeCluster, "y...."),
         (Action::ManageKeys, "y...."),
+        (Action::Join, "....."),
         (Action::Tokens, "y...."),
         (Action::ListTokens, "y..y."),
         (Action::Audit, "y..y."),

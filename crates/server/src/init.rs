@@ -75,10 +75,51 @@ pub enum InitError {
 /// When a file exists or cannot be written. What was made before stays.
 pub fn init(plan: &Plan) -> Result<Vec<PathBuf>, InitError> {
     let folder = &plan.folder;
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| InitError::File { path, source }
-    };
+    let mut made = secrets(folder)?;
+    for number in 1..=plan.nodes.len() {
+        let path = folder.join(format!("node-{number}.toml"));
+        write_new(&path, 0o600, &configuration(number, &plan.nodes)).map_err(failed(&path))?;
+        made.push(path);
+    }
+    Ok(made)
+}
+
+/// The only node of a new cluster, which is to grow.
+#[derive(Clone, Debug)]
+pub struct Alone {
+    /// The client port.
+    pub client: SocketAddr,
+    /// The peer port.
+    pub peer: SocketAddr,
+    /// Where clients reach it, when that is not where it listens.
+    pub advertise: Option<String>,
+    /// Where other nodes will reach it.
+    pub peer_address: String,
+}
+
+/// Makes the files of a cluster of one and answers their paths, in the order they were made.
+///
+/// # Errors
+/// When a file exists or cannot be written. What was made before stays.
+pub fn init_alone(folder: &Path, alone: &Alone) -> Result<Vec<PathBuf>, InitError> {
+    let mut made = secrets(folder)?;
+    let path = folder.join("node-1.toml");
+    let own = Addresses { client: alone.client, peer: alone.peer };
+    let advertise = alone.advertise.as_ref();
+    let advertise = advertise.map_or_else(String::new, |address| format!("advertise = \"{address}\"\n"));
+    let peers = format!("1 = \"{}\"\n", alone.peer_address);
+    write_new(&path, 0o600, &configuration_text(1, own, &advertise, &peers)).map_err(failed(&path))?;
+    made.push(path);
+    Ok(made)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> InitError + use<> {
+    let path = path.to_owned();
+    move |source| InitError::File { path, source }
+}
+
+/// Makes the root key and the first admin token.
+fn secrets(folder: &Path) -> Result<Vec<PathBuf>, InitError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
 
     let root_key = folder.join(ROOT_KEY_FILE);
@@ -89,12 +130,6 @@ pub fn init(plan: &Plan) -> Result<Vec<PathBuf>, InitError> {
     let token = folder.join(ADMIN_TOKEN_FILE);
     write_new(&token, 0o600, bearer.to_text().expose_secret()).map_err(failed(&token))?;
     made.push(token);
-
-    for number in 1..=plan.nodes.len() {
-        let path = folder.join(format!("node-{number}.toml"));
-        write_new(&path, 0o600, &configuration(number, &plan.nodes)).map_err(failed(&path))?;
-        made.push(path);
-    }
     Ok(made)
 }
 
@@ -112,6 +147,11 @@ fn configuration(number: usize, nodes: &[Addresses]) -> String {
     for (peer, addresses) in (1..).zip(nodes) {
         writeln!(peers, "{peer} = \"{}\"", addresses.peer).expect("writing to a text cannot fail");
     }
+    configuration_text(number, own, "", &peers)
+}
+
+/// `advertise` and `peers` are lines of the sections of these names.
+fn configuration_text(number: usize, own: Addresses, advertise: &str, peers: &str) -> String {
     format!(
         "# Node {number}. See docs/reference/configuration.md for every setting.\n\
          node = {number}\n\
@@ -124,7 +164,7 @@ fn configuration(number: usize, nodes: &[Addresses]) -> String {
          client_tls = \"off\"\n\
          client = \"{}\"\n\
          peer = \"{}\"\n\
-         \n\
+         {advertise}\n\
          [peers]\n\
          {peers}",
         own.client, own.peer
@@ -161,6 +201,23 @@ mod tests {
         assert_eq!((config.node, config.peers.len()), (2, 3));
         RootKey::read_from(config.root_key_file.as_deref().unwrap()).unwrap();
         Bearer::parse(fs::read_to_string(config.bootstrap_token_file.unwrap()).unwrap().trim()).unwrap();
+    }
+
+    #[test]
+    fn a_cluster_of_one_says_where_it_is_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let alone = Alone {
+            client: "127.0.0.1:7800".parse().unwrap(),
+            peer: "0.0.0.0:7801".parse().unwrap(),
+            advertise: Some("one.example:7800".into()),
+            peer_address: "one.example:7801".into(),
+        };
+        let made = init_alone(&folder.path().join("cluster"), &alone).unwrap();
+        let config = Config::load(&made[2]).unwrap();
+        assert_eq!((config.node, config.peers.len()), (1, 1));
+        assert_eq!(config.peers["1"], "one.example:7801");
+        assert_eq!(config.listen.advertise.as_deref(), Some("one.example:7800"));
+        assert!(init_alone(&folder.path().join("cluster"), &alone).is_err());
     }
 
     #[test]

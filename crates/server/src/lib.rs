@@ -14,6 +14,7 @@ pub mod fuzz;
 mod gate;
 mod health;
 pub mod init;
+pub mod join;
 mod keys;
 pub mod logs;
 mod metrics;

@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
+use api::v1::join_service_server::JoinServiceServer;
 use axum::middleware::from_fn;
 use cluster::{Cluster, StateCheck};
 use futures::FutureExt as _;
@@ -27,8 +28,7 @@ use crate::{
     clock::Tokio,
     config::{Config, ConfigError},
     edge::{Edge, Facts, Limits},
-    feed, health,
-    gate,
+    feed, gate, health, join,
     keys::{
         self, Keyring,
         files::{KeyFileError, KeyFiles},
@@ -138,6 +138,9 @@ pub enum ServerError {
     /// The client port failed.
     #[error("the client port failed")]
     Serve(#[source] tonic::transport::Error),
+    /// The cluster has not let this node in.
+    #[error("this node has no number, and was given none: {0}")]
+    Join(String),
     /// The cluster could not be started.
     #[error("the node cannot join its cluster")]
     Cluster(#[source] cluster::StartError),
@@ -185,7 +188,10 @@ impl Server {
     ) -> Result<Self, ServerError> {
         config.check()?;
         let mut files = KeyFiles::of(&config);
-        let keys = Arc::new(Keyring::new(files.read()?));
+        let roots = files.read()?;
+        let own = roots.first().ok_or(ConfigError::NoRootKey)?;
+        let config = join::number(config, own, &shutdown).await?;
+        let keys = Arc::new(Keyring::new(roots));
         let bootstrap = config.bootstrap_token_file.as_ref().map(bootstrap_token).transpose()?;
         let mut settings =
             cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
@@ -229,7 +235,8 @@ impl Server {
         tasks.spawn(async move { running.run().await });
         let (reporter, grpc_health) = tonic_health::server::health_reporter();
         tasks.spawn(health::report(shared.cluster.clone(), reporter, shutdown.clone()));
-        let router = router(routes(&edge, shared.cluster.clone(), grpc_health));
+        let joins = join::Service::mount(Arc::clone(&edge), shared.config.join.admit);
+        let router = router(routes(&edge, joins, shared.cluster.clone(), grpc_health));
         let port = tokio::spawn(serve(router, listeners.client, edge, shutdown.clone()));
         tasks.close();
         Ok(Self { shared, shutdown, tasks, unfit, port })
@@ -267,9 +274,15 @@ impl Server {
 }
 
 /// The services of the client port.
-fn routes(edge: &Arc<Edge>, cluster: Cluster, health: HealthServer<impl Health>) -> Routes {
+fn routes(
+    edge: &Arc<Edge>,
+    joins: JoinServiceServer<join::Service>,
+    cluster: Cluster,
+    health: HealthServer<impl Health>,
+) -> Routes {
     let grpc = Routes::new(admin::Service::mount(Arc::clone(edge)))
         .add_service(feed::Service::mount(Arc::clone(edge)))
+        .add_service(joins)
         .add_service(health);
     let http = health::routes(cluster, Arc::clone(edge));
     Routes::from(grpc.into_axum_router().merge(http).layer(from_fn(trace::carry)))

@@ -118,7 +118,8 @@ impl Consensus for Alone {
 
     fn standing(&self) -> Standing {
         let leader = self.check_leader().is_ok().then_some(NodeId(1));
-        let member = Member { id: NodeId(1), peer_address: "127.0.0.1:1".into(), voter: true };
+        let member =
+            Member { id: NodeId(1), peer_address: "127.0.0.1:1".into(), voter: true, ..Member::default() };
         Standing { node: NodeId(1), leader, members: vec![member], ..Standing::default() }
     }
 

@@ -1,6 +1,13 @@
 //! `revolve cluster`.
 
-use api::v1::{GetClusterRequest, PermitRejoinRequest, TransferLeaderRequest};
+mod init;
+mod invite;
+mod join;
+mod place;
+
+use api::v1::{
+    GetClusterRequest, PermitRejoinRequest, PromoteNodeRequest, RemoveNodeRequest, TransferLeaderRequest,
+};
 use clap::Subcommand;
 use model::name::NodeId;
 
@@ -24,6 +31,20 @@ pub enum Verb {
     TransferLeader(Order),
     /// Let a node come back whose data was wiped, put back or damaged, where its configuration says `rejoin = "manual"`
     Rejoin(Order),
+    /// Make the files of a new cluster of one node, to be grown with invite and join
+    Init(init::Init),
+    /// Make a token that lets one new node in; it is shown this once
+    Invite(invite::Invite),
+    /// The join tokens, without their secrets, and who came in with them
+    Invitations,
+    /// Take an invitation back that was not used
+    RevokeInvitation(invite::Revoke),
+    /// Run on a new machine: come into a cluster. The join token is in --token-file (- for stdin) or REVOLVE_JOIN_TOKEN
+    Join(join::Join),
+    /// Let a learner vote that was let in with --learner
+    Promote(Order),
+    /// Turn a node out for good: its number is never used again
+    Remove(Order),
 }
 
 /// What is asked of a node.
@@ -71,6 +92,23 @@ pub async fn run(app: &App, verb: Verb) -> Outcome {
                 order.confirmed(app, "gives up what the storage promised, and takes in anew,")?;
             app.client()?.permit_rejoin(PermitRejoinRequest { node: node.0, reason }).await?;
             app.output.note(&format!("{node} comes back as a learner and votes when it has caught up"));
+            Ok(Exit::Done)
+        }
+        Verb::Init(it) => init::run(app, &it),
+        Verb::Invite(it) => invite::invite(app, it).await,
+        Verb::Invitations => invite::list(app).await,
+        Verb::RevokeInvitation(it) => invite::revoke(app, it).await,
+        Verb::Join(it) => join::run(app, &it).await,
+        Verb::Promote(order) => {
+            let (node, reason) = order.confirmed(app, "lets vote")?;
+            app.client()?.promote_node(PromoteNodeRequest { node: node.0, reason }).await?;
+            app.output.note(&format!("{node} votes"));
+            Ok(Exit::Done)
+        }
+        Verb::Remove(order) => {
+            let (node, reason) = order.confirmed(app, "turns out for good")?;
+            app.client()?.remove_node(RemoveNodeRequest { node: node.0, reason }).await?;
+            app.output.note(&format!("{node} is no member any more, and its number is never used again"));
             Ok(Exit::Done)
         }
     }

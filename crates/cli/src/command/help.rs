@@ -44,6 +44,7 @@ Settings: flag, then environment, then file, then default
 
 The file is $XDG_CONFIG_HOME/revolve/config.toml, or ~/.config/revolve/config.toml.
 REVOLVE_ADDR may list several addresses with commas; they are tried in turn.
+REVOLVE_JOIN_TOKEN holds the token for `revolve cluster join`, where no --token-file is given.
 A token is never given as a flag. NO_COLOR and TERM=dumb switch colour off.
 ";
 

@@ -63,6 +63,63 @@ impl Show for Token {
     }
 }
 
+/// A join token, without its secret.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Invitation {
+    name: String,
+    issued_by: String,
+    issued: When,
+    expires: When,
+    revoked: When,
+    used_by: Option<String>,
+}
+
+impl From<&v1::JoinToken> for Invitation {
+    fn from(it: &v1::JoinToken) -> Self {
+        Self {
+            name: it.name.clone(),
+            issued_by: it.issued_by.clone(),
+            issued: When(it.issued_ms),
+            expires: When(it.expires_ms),
+            revoked: When(it.revoked_ms),
+            used_by: (it.used_by > 0).then(|| format!("node-{}", it.used_by)),
+        }
+    }
+}
+
+impl Show for Invitation {
+    const HEADS: &'static [&'static str] = &["name", "by", "state", "expires", "let in"];
+    const WIDE: &'static [&'static str] = &["issued", "revoked"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, now: Time) -> Vec<Cell> {
+        let state = if self.used_by.is_some() {
+            Cell::toned("used", Tone::Plain)
+        } else if self.revoked.0 > 0 {
+            Cell::toned("revoked", Tone::Plain)
+        } else if self.expires.0 <= now.0 {
+            Cell::toned("expired", Tone::Warn)
+        } else {
+            Cell::toned("open", Tone::Good)
+        };
+        vec![
+            self.name.clone().into(),
+            self.issued_by.clone().into(),
+            state,
+            when::cell(self.expires.0, now).into(),
+            self.used_by.clone().unwrap_or_default().into(),
+        ]
+    }
+
+    fn wide(&self, now: Time) -> Vec<Cell> {
+        vec![when::cell(self.issued.0, now).into(), when::cell(self.revoked.0, now).into()]
+    }
+}
+
 /// A record of the audit log.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

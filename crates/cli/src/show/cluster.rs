@@ -34,6 +34,11 @@ pub struct Member {
     leader: bool,
     reachable: bool,
     version: String,
+    storage: String,
+    lag: Option<u64>,
+    silent_ms: Option<u64>,
+    awaited: bool,
+    stays_learner: bool,
 }
 
 impl From<&v1::GetClusterResponse> for Cluster {
@@ -46,6 +51,11 @@ impl From<&v1::GetClusterResponse> for Cluster {
             leader: it.leader,
             reachable: it.reachable,
             version: it.version.clone(),
+            storage: it.storage.clone(),
+            lag: it.lag,
+            silent_ms: it.silent_ms,
+            awaited: it.awaited,
+            stays_learner: it.stays_learner,
         };
         Self {
             node: it.node,
@@ -96,13 +106,37 @@ impl Cluster {
         let peer = when::seconds(Time(self.peer_certificate_expires.0));
         text.push_str(&format!("certs    of node-{} good until: peer port {peer}{client}\n", self.node));
         text.push_str(&format!("\n{}", output.table(&self.members)));
+        let next: Vec<String> = self.members.iter().filter_map(Member::next).collect();
+        if !next.is_empty() {
+            text.push_str(&format!("\n{}\n", next.join("\n")));
+        }
         text
     }
 }
 
+impl Member {
+    /// What to do about it, when something is.
+    fn next(&self) -> Option<String> {
+        let name = format!("node-{}", self.id);
+        if self.awaited {
+            Some(format!("{name} was let in and has not come: start it, or `revolve cluster remove {name}`"))
+        } else if !self.reachable {
+            let since = self.silent_ms.map_or_else(String::new, |ms| format!(" since {}", Span(ms)));
+            Some(format!(
+                "{name} does not answer{since}: start it again, or replace it with `revolve cluster remove {name}`, \
+                 `revolve cluster invite` and `revolve cluster join`"
+            ))
+        } else if self.stays_learner && !self.voter {
+            Some(format!("{name} does not vote until `revolve cluster promote {name}`"))
+        } else {
+            None
+        }
+    }
+}
+
 impl Show for Member {
-    const HEADS: &'static [&'static str] = &["node", "role", "state", "client address", "version"];
-    const WIDE: &'static [&'static str] = &["peer address"];
+    const HEADS: &'static [&'static str] = &["node", "role", "state", "lag", "client address", "version"];
+    const WIDE: &'static [&'static str] = &["peer address", "storage"];
 
     fn name(&self) -> String {
         format!("node-{}", self.id)
@@ -112,9 +146,12 @@ impl Show for Member {
         let role = match (self.leader, self.voter) {
             (true, _) => "leader",
             (false, true) => "voter",
+            (false, false) if self.awaited => "awaited",
             (false, false) => "learner",
         };
-        let state = if self.reachable {
+        let state = if self.awaited {
+            Cell::toned("not come yet", Tone::Warn)
+        } else if self.reachable {
             Cell::toned("reachable", Tone::Good)
         } else {
             Cell::toned("unreachable", Tone::Bad)
@@ -123,13 +160,14 @@ impl Show for Member {
             self.name().into(),
             role.into(),
             state,
+            self.lag.map_or_else(String::new, |lag| lag.to_string()).into(),
             self.client_address.clone().into(),
             self.version.clone().into(),
         ]
     }
 
     fn wide(&self, _now: Time) -> Vec<Cell> {
-        vec![self.peer_address.clone().into()]
+        vec![self.peer_address.clone().into(), self.storage.clone().into()]
     }
 }
 

@@ -12,7 +12,7 @@ mod revocation;
 mod rotation;
 mod secret;
 
-pub use access::{Audit, Chain, Token};
+pub use access::{Audit, Chain, Invitation, Token};
 pub use certificate::{Certificate, IssuedCertificate};
 pub use change::{Change, Fire};
 pub use cluster::{Cluster, Status};

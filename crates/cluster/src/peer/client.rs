@@ -138,7 +138,8 @@ impl Peers {
         if let Some(members) = &mut held.members {
             members.entry(node).or_insert_with(|| address.to_owned());
         } else if !self.0.settings.peers.contains_key(&node) {
-            held.members = Some(self.0.settings.peers.clone().into_iter().chain([(node, address.to_owned())]).collect());
+            held.members =
+                Some(self.0.settings.peers.clone().into_iter().chain([(node, address.to_owned())]).collect());
         }
     }
 
@@ -214,7 +215,9 @@ impl Peers {
     /// Asks `node` what it knows of itself and of the others.
     pub(crate) async fn describe(&self, node: NodeId, timeout: Duration) -> Result<Description, CallError> {
         let mut client = self.raft(node)?;
-        let response = within(timeout, client.describe(v1::PeerDescribeRequest { node: self.0.settings.node.0 })).await?;
+        let response =
+            within(timeout, client.describe(v1::PeerDescribeRequest { node: self.0.settings.node.0 }))
+                .await?;
         Ok(wire::read_description(response)?)
     }
 

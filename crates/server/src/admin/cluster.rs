@@ -2,28 +2,42 @@
 
 use api::v1;
 use model::{
-    command::{ChangeCluster, ClusterChange},
+    State,
+    command::{ChangeCluster, ClusterChange, RemoveNode},
     name::NodeId,
 };
 
-use crate::{denied::Denied, edge::Call};
+use crate::{
+    consensus::{MemberChange, Standing},
+    denied::Denied,
+    edge::Call,
+};
 
 /// Answers from what this node knows, so that it answers without a leader as well.
 #[allow(clippy::unused_async, reason = "all calls have one shape")]
 pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::GetClusterResponse, Denied> {
     let state = call.edge.consensus.local();
     let standing = call.edge.consensus.standing();
+    let awaited: Vec<v1::Member> = awaited(&state, &standing).collect();
+    let last_log = standing.last_log;
     let members = standing.members.into_iter().map(|member| {
+        let leads = standing.leader == Some(member.id);
         let node = state.nodes().get(&member.id);
         v1::Member {
             id: member.id.0,
             peer_address: member.peer_address,
             client_address: node.map(|node| node.client_address.clone()).unwrap_or_default(),
             voter: member.voter,
-            leader: standing.leader == Some(member.id),
+            leader: leads,
             reachable: member.id == standing.node || node.is_some_and(|node| node.reachable),
             version: node.map(|node| node.version.clone()).unwrap_or_default(),
-            lag: standing.matched.get(&member.id).map(|matched| standing.last_log.saturating_sub(*matched)),
+            storage: member.storage,
+            lag: if leads { Some(0) } else { member.matched.map(|held| last_log.saturating_sub(held)) },
+            silent_ms: member
+                .silent_for
+                .map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
+            awaited: false,
+            stays_learner: state.admission_of(member.id).is_some_and(|admission| admission.learner),
         }
     });
     Ok(v1::GetClusterResponse {
@@ -33,7 +47,7 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         last_log: standing.last_log,
         applied: standing.applied,
         digest: state.digest().to_string(),
-        members: members.collect(),
+        members: members.chain(awaited).collect(),
         clock_off_ms: standing.clock_off,
         peer_certificate_expires_ms: standing.certificate_expires.0,
         client_certificate_expires_ms: call.edge.port.expires().unwrap_or_default().0,
@@ -41,6 +55,49 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         disk_full: standing.disk_full,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// The nodes that were let in and are no members yet.
+fn awaited<'a>(state: &'a State, standing: &Standing) -> impl Iterator<Item = v1::Member> + use<'a> {
+    let members: Vec<NodeId> = standing.members.iter().map(|member| member.id).collect();
+    let rows = state.memberships().values().filter(move |row| !members.contains(&row.id));
+    rows.filter_map(|row| state.admission_of(row.id).map(|admission| (row.id, admission))).map(
+        |(id, admission)| v1::Member {
+            id: id.0,
+            peer_address: admission.peer_address.clone(),
+            awaited: true,
+            stays_learner: admission.learner,
+            ..Default::default()
+        },
+    )
+}
+
+pub(super) async fn promote(
+    call: &Call,
+    request: v1::PromoteNodeRequest,
+) -> Result<v1::PromoteNodeResponse, Denied> {
+    let node = note(call, request.node, ClusterChange::Promote, request.reason).await?;
+    let done = call.edge.consensus.change_members(MemberChange::Promote(node)).await;
+    done.map_err(|error| Denied::by_the_nodes(&error))?;
+    Ok(v1::PromoteNodeResponse {})
+}
+
+/// What would stop the cluster is refused before anything is written. From then on the node is turned out: should this
+/// call be cut short, the leader takes it out by itself.
+pub(super) async fn remove(
+    call: &Call,
+    request: v1::RemoveNodeRequest,
+) -> Result<v1::RemoveNodeResponse, Denied> {
+    let node = NodeId(request.node);
+    call.about("node", &node.to_string());
+    let may = call.edge.consensus.change_members(MemberChange::MayRemove(node)).await;
+    may.map_err(|error| Denied::by_the_nodes(&error))?;
+    let standing = call.edge.consensus.standing();
+    let highest = standing.members.iter().map(|member| member.id).max().unwrap_or_default();
+    call.propose(RemoveNode { node, reason: request.reason, highest }).await?;
+    let done = call.edge.consensus.change_members(MemberChange::Remove(node)).await;
+    done.map_err(|error| Denied::by_the_nodes(&error).after_a_commit())?;
+    Ok(v1::RemoveNodeResponse {})
 }
 
 pub(super) async fn transfer_leader(

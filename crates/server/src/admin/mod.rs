@@ -6,6 +6,7 @@ mod certificate;
 mod cluster;
 mod debug;
 mod grant;
+mod join;
 mod key;
 mod page;
 mod resource;
@@ -132,6 +133,11 @@ service! {
     rotate_data_key(RotateDataKeyRequest) -> RotateDataKeyResponse = ManageKeys key::rotate_data;
     rotate_root_key(RotateRootKeyRequest) -> RotateRootKeyResponse = ManageKeys key::rotate_root;
     finish_root_key(FinishRootKeyRequest) -> FinishRootKeyResponse = ManageKeys key::finish_root;
+    create_join_token(CreateJoinTokenRequest) -> CreateJoinTokenResponse = ChangeCluster join::create;
+    list_join_tokens(ListJoinTokensRequest) -> ListJoinTokensResponse = ListTokens join::list;
+    revoke_join_token(RevokeJoinTokenRequest) -> RevokeJoinTokenResponse = ChangeCluster join::revoke;
+    promote_node(PromoteNodeRequest) -> PromoteNodeResponse = ChangeCluster cluster::promote;
+    remove_node(RemoveNodeRequest) -> RemoveNodeResponse = ChangeCluster cluster::remove;
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ macro_rules! wire {
     )*};
 }
 
-wire!(Resource Rotation Revocation Grant Token);
+wire!(Resource Rotation Revocation Grant Token JoinToken);
 
 fn count(rows: u32) -> usize {
     usize::try_from(rows).unwrap_or(usize::MAX)

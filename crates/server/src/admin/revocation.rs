@@ -58,8 +58,8 @@ pub(super) async fn lift(
         other @ (Applied::Started(_)
         | Applied::Begun { .. }
         | Applied::Requested(_)
-        | Applied::Answered { .. }
-        | Applied::Admitted(_)) => Err(Denied::unexpected(&other)),
+        | Applied::Admitted(_)
+        | Applied::Answered { .. }) => Err(Denied::unexpected(&other)),
     }
 }
 

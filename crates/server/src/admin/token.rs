@@ -9,7 +9,7 @@ use model::{
 use secrecy::ExposeSecret as _;
 
 use super::page;
-use crate::{denied::Denied, edge::Call, gate, token::Bearer};
+use crate::{denied::Denied, edge::Call, gate, join, token::Bearer};
 
 /// Longest name of a principal, in bytes.
 const PRINCIPAL_BYTES: usize = 2 * model::caps::NAME_BYTES;
@@ -63,8 +63,8 @@ fn check_principal(principal: &str) -> Result<(), Malformed> {
         let problem = format!("use 1 to {PRINCIPAL_BYTES} printable characters without spaces");
         return Err(Malformed::new("principal", problem));
     }
-    let reserved =
-        ["system", gate::ANONYMOUS, "several"].contains(&principal) || principal.starts_with("node-");
+    let reserved = ["system", gate::ANONYMOUS, "several", join::BY_ROOT_KEY].contains(&principal)
+        || ["node-", "join-token/"].iter().any(|prefix| principal.starts_with(prefix));
     if reserved {
         return Err(Malformed::new("principal", format!("`{principal}` is a name of the cluster itself")));
     }
@@ -77,7 +77,18 @@ mod tests {
 
     #[test]
     fn nobody_acts_in_the_name_of_the_cluster_or_of_nobody() {
-        for bad in ["system", "node-1", "anonymous", "several", "", "a b", "a\nb", &"x".repeat(127)] {
+        for bad in [
+            "system",
+            "node-1",
+            "join-token/a",
+            "root-key",
+            "anonymous",
+            "several",
+            "",
+            "a b",
+            "a\nb",
+            &"x".repeat(127),
+        ] {
             assert!(check_principal(bad).is_err(), "{bad}");
         }
         for good in ["alice@example.org", "ci/deploy", "systematic"] {

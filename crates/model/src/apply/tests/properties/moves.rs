@@ -383,8 +383,10 @@ impl Move {
         let (token, reason) = (chosen(&["j1", "j2"], self.b), "why".to_owned());
         let (node, highest) = (NodeId(u64::from(self.b % 6)), NodeId(u64::from(self.c % 4)));
         match self.c % 6 {
-            0 => CreateJoinToken { name: token, hash: [2; 32], ttl: Span::minutes(u64::from(self.b)), reason }
-                .into(),
+            0 => {
+                CreateJoinToken { name: token, hash: [2; 32], ttl: Span::minutes(u64::from(self.b)), reason }
+                    .into()
+            }
             1 => RevokeJoinToken { name: token, reason }.into(),
             2 => RemoveNode { node, reason, highest }.into(),
             3 => ChangeCluster { node, change: ClusterChange::Promote, reason }.into(),

@@ -1,0 +1,175 @@
+//! Nodes come and go while the cluster works: each on a machine of its own, let in with a join token, and turned out for
+//! good. Whatever was acknowledged meanwhile is there at the end.
+
+mod machines;
+mod writers;
+
+use std::fs;
+use std::time::Duration;
+
+use client::v1;
+use harness::eventually;
+
+use machines::{Machines, refused};
+use writers::Writers;
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_grows_to_five_and_shrinks_to_three_under_load_and_loses_nothing() {
+    let mut machines = Machines::start(3).await;
+    let more = [machines.prepare(), machines.prepare()];
+    let writers = Writers::start(&machines.admin_of_each());
+    writers.have_written(50).await;
+    for machine in more {
+        let token = machines.invite(&[]);
+        machines.join_at(machine, &token, &[]).await;
+    }
+    machines.voters(&[1, 2, 3, 4, 5]).await;
+    writers.have_written(50).await;
+
+    // The leader goes first: it hands over, is taken out, and its process ends and says why.
+    let leader = machines.leader().await;
+    machines.order("remove", leader, "it is the oldest");
+    let said = machines.ended(leader).await;
+    assert!(said.contains("was removed from the cluster: it is the oldest"), "{said}");
+    writers.have_written(50).await;
+    let mut left: Vec<u64> = (1..=5).filter(|node| *node != leader).collect();
+    machines.voters(&left).await;
+    let next = left.remove(0);
+    machines.order("remove", next, "three are enough");
+    machines.ended(next).await;
+    machines.voters(&left).await;
+    writers.have_written(50).await;
+
+    let written = writers.stop().await;
+    for node in &left {
+        let client = machines.admin_of(*node);
+        for name in &written {
+            let request = v1::GetResourceRequest { kind: v1::ResourceKind::Identity.into(), name: name.clone() };
+            client.get_resource(request).await.unwrap_or_else(|error| panic!("{name} at node {node}: {error}"));
+        }
+    }
+    assert!(written.len() >= 200, "{}", written.len());
+    let status = machines.cli(&["cluster", "status"]);
+    assert_eq!(status.status.code(), Some(0), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_machine_is_replaced_and_does_not_come_back() {
+    let mut machines = Machines::start(3).await;
+    let leader = machines.leader().await;
+    let lost = (1..=3).find(|node| *node != leader).unwrap();
+    machines.kill(lost);
+    eventually("the loss is seen", WITHIN, async || {
+        let status = machines.cli(&["cluster", "status"]);
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        if text.contains(&format!("node-{lost} does not answer")) { Ok(()) } else { Err(text) }
+    })
+    .await;
+    // Another cannot go as well: two would be left, and one of them is away.
+    let other = (1..=3).find(|node| *node != leader && *node != lost).unwrap();
+    let name = format!("node-{other}");
+    let told = refused(&machines.cli(&["cluster", "remove", &name, "--reason", "too many", "--yes"]), 5);
+    assert!(told.contains(&format!("without `{name}`")) && told.contains("[cluster_cannot]"), "{told}");
+
+    machines.order("remove", lost, "its disk is gone");
+    assert_eq!(machines.join(&[]).await, 4, "the number is not used again");
+    let mut voters = vec![leader, other, 4];
+    voters.sort_unstable();
+    machines.voters(&voters).await;
+
+    // The old machine is found again and switched on.
+    machines.run(lost);
+    let said = machines.ended(lost).await;
+    assert!(said.contains("was removed from the cluster: its disk is gone"), "{said}");
+    assert!(said.contains("revolve cluster join"), "{said}");
+    // Nor does it come in under its old number with an empty folder.
+    fs::remove_dir_all(machines.data(lost)).unwrap();
+    machines.run(lost);
+    let said = machines.ended(lost).await;
+    assert_eq!(said.matches("this node must stop").count(), 2, "{said}");
+    machines.voters(&voters).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invitation_works_once_for_a_while_and_with_the_right_root_key() {
+    let mut machines = Machines::start(1).await;
+    let token = machines.invite(&["--name", "rack-7"]);
+    // With another root key nothing is given, and the token is not used up.
+    let stranger = machines.prepare();
+    fs::remove_file(machines.root_key(stranger)).unwrap();
+    let made = machines.cli(&["server", "init", "--nodes", "1", "--dir", &machines.path(stranger, "other")]);
+    assert!(made.status.success(), "{made:?}");
+    fs::rename(machines.path(stranger, "other/root.key"), machines.root_key(stranger)).unwrap();
+    let told = refused(&machines.ask(stranger, &token, &[]), 4);
+    assert!(told.contains("[root_key_differs]"), "{told}");
+    assert!(!told.contains(&token), "a secret is in {told}");
+
+    fs::remove_file(machines.root_key(stranger)).unwrap();
+    fs::copy(machines.path(1, "node/root.key"), machines.root_key(stranger)).unwrap();
+    assert_eq!(machines.join_at(stranger, &token, &[]).await, 2);
+    let late = machines.prepare();
+    let told = refused(&machines.ask(late, &token, &[]), 4);
+    assert!(told.contains("has let `node-2` in already") && told.contains("[join_token]"), "{told}");
+
+    let short = machines.invite(&["--expires", "1s"]);
+    eventually("it has expired", WITHIN, async || {
+        let list = machines.cli(&["cluster", "invitations"]);
+        let text = String::from_utf8_lossy(&list.stdout).into_owned();
+        if text.contains("expired") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    let told = refused(&machines.ask(late, &short, &[]), 4);
+    assert!(told.contains("has expired"), "{told}");
+
+    machines.invite(&["--name", "mistake"]);
+    let revoke = ["cluster", "revoke-invitation", "mistake", "--reason", "wrong rack", "--yes"];
+    assert!(machines.cli(&revoke).status.success());
+    let forged = token.replace("rack-7", "mistake");
+    let told = refused(&machines.ask(late, &forged, &[]), 4);
+    assert!(told.contains("is not valid"), "{told}");
+    let told = refused(&machines.ask(late, "rvlt_admin.x", &[]), 64);
+    assert!(told.contains("not a join token"), "{told}");
+
+    let audit = machines.audit().await;
+    for code in ["root_key_differs", "join_token"] {
+        let seen = audit.iter().any(|record| record.action == "node.admit" && record.refused == code);
+        assert!(seen, "{code} is not in {audit:#?}");
+    }
+    let admitted = |record: &&v1::AuditRecord| record.action == "node.admit" && record.refused.is_empty();
+    let admitted: Vec<_> = audit.iter().filter(admitted).map(|record| record.actor.as_str()).collect();
+    assert_eq!(admitted, ["join-token/rack-7"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_is_promoted_and_a_node_without_a_number_joins_by_itself() {
+    let mut machines = Machines::start(1).await;
+    assert_eq!(machines.join(&["--learner"]).await, 2);
+    eventually("a learner", WITHIN, async || {
+        let status = machines.cli(&["cluster", "status"]);
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        if text.contains("node-2 does not vote until") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    machines.order("promote", 2, "it has proven itself");
+    machines.voters(&[1, 2]).await;
+
+    // Without a token a node is let in only where the configuration of the node that it asks says so.
+    let alone = machines.prepare();
+    machines.configure_to_join(alone, 1);
+    machines.run(alone);
+    eventually("it is told why it is not let in", WITHIN, async || {
+        let said = machines.said(alone);
+        if said.contains("with a join token alone") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    machines.admit_by_root_key(1).await;
+    machines.voters(&[1, 2, 3]).await;
+    // It keeps its number.
+    machines.restart(alone).await;
+    machines.voters(&[1, 2, 3]).await;
+    let audit = machines.audit().await;
+    let by_key = audit.iter().filter(|record| record.action == "node.admit" && record.actor == "root-key");
+    assert_eq!(by_key.count(), 1, "{audit:#?}");
+}

@@ -1,0 +1,269 @@
+//! Machines, each with a folder of its own that holds one node: nothing is shared but the network.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use client::{Client, Options, v1};
+use harness::cluster::revolve;
+use harness::{Child, eventually, port};
+use tempfile::TempDir;
+
+use super::WITHIN;
+
+/// How long a process may take to end when it is asked to.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// The machines. Dropping it ends their nodes and removes what they stored.
+pub struct Machines {
+    // Dropped first: the processes end before their folders go.
+    running: BTreeMap<u64, Child>,
+    seats: BTreeMap<u64, Seat>,
+    folder: TempDir,
+}
+
+#[derive(Clone, Copy)]
+struct Seat {
+    client: SocketAddr,
+    peer: SocketAddr,
+}
+
+/// What a command that was refused has said; it must have ended with this code.
+pub fn refused(output: &Output, code: i32) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
+}
+
+impl Machines {
+    /// A cluster of one, grown by join tokens to `nodes`.
+    pub async fn start(nodes: u64) -> Self {
+        let folder = tempfile::Builder::new().prefix("revolve-machines-").tempdir().unwrap();
+        let mut machines = Self { running: BTreeMap::new(), seats: BTreeMap::new(), folder };
+        let first = machines.prepare_folder();
+        let Seat { client, peer } = machines.seats[&first];
+        let (client, peer) = (client.to_string(), peer.to_string());
+        let init = ["cluster", "init", "--dir", &machines.path(first, "node"), "--listen-client", &client];
+        let made = revolve(init).args(["--listen-peer", &peer]).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        machines.run(first);
+        machines.voters(&[1]).await;
+        for node in 2..=nodes {
+            assert_eq!(machines.join(&[]).await, node);
+        }
+        let all: Vec<u64> = (1..=nodes).collect();
+        machines.voters(&all).await;
+        machines
+    }
+
+    /// A new machine that has the root key and nothing else; gives its number, which its node must be given too.
+    pub fn prepare(&mut self) -> u64 {
+        let machine = self.prepare_folder();
+        fs::copy(self.path(1, "node/root.key"), self.root_key(machine)).unwrap();
+        machine
+    }
+
+    fn prepare_folder(&mut self) -> u64 {
+        let machine = self.seats.keys().next_back().map_or(1, |last| last + 1);
+        let seat = Seat { client: port::loopback(port::free()), peer: port::loopback(port::free()) };
+        self.seats.insert(machine, seat);
+        fs::create_dir(self.folder.path().join(machine.to_string())).unwrap();
+        machine
+    }
+
+    /// A path in the folder of a machine.
+    pub fn path(&self, machine: u64, name: &str) -> String {
+        self.folder.path().join(machine.to_string()).join(name).display().to_string()
+    }
+
+    /// The root key on a machine.
+    pub fn root_key(&self, machine: u64) -> String {
+        self.path(machine, "root.key")
+    }
+
+    /// The data folder of a machine's node.
+    pub fn data(&self, machine: u64) -> PathBuf {
+        let name = if machine == 1 { "node/node-1" } else { "node/data" };
+        self.path(machine, name).into()
+    }
+
+    /// Makes a join token.
+    pub fn invite(&self, more: &[&str]) -> String {
+        let made = self.cli(&[&["cluster", "invite", "--reason", "a new machine"], more].concat());
+        assert!(made.status.success(), "{made:?}");
+        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Lets a machine ask to be let in.
+    pub fn ask(&self, machine: u64, token: &str, more: &[&str]) -> Output {
+        let Seat { client, peer } = self.seats[&machine];
+        let server = self.seats[&self.serving()].client.to_string();
+        let (client, peer) = (client.to_string(), peer.to_string());
+        let mut command = revolve(["cluster", "join", "--server", &server, "--dir", &self.path(machine, "node")]);
+        command.args(["--root-key-file", &self.root_key(machine), "--listen-client", &client]);
+        command.args(["--listen-peer", &peer]).args(more).env("REVOLVE_JOIN_TOKEN", token);
+        command.output().unwrap()
+    }
+
+    /// A node on a new machine, running; gives its number.
+    pub async fn join(&mut self, more: &[&str]) -> u64 {
+        let (token, machine) = (self.invite(&[]), self.prepare());
+        self.join_at(machine, &token, more).await
+    }
+
+    /// A node on this machine, let in with this token, running; gives its number.
+    pub async fn join_at(&mut self, machine: u64, token: &str, more: &[&str]) -> u64 {
+        let asked = self.ask(machine, token, more);
+        assert!(asked.status.success(), "{asked:?}");
+        let made = String::from_utf8(asked.stdout).unwrap();
+        assert_eq!(made.trim(), self.path(machine, &format!("node/node-{machine}.toml")));
+        self.run(machine);
+        let client = self.admin_of(machine);
+        eventually("the node answers", WITHIN, async || {
+            client.get_status(v1::GetStatusRequest {}).await.map(drop)
+        })
+        .await;
+        machine
+    }
+
+    /// Starts the node of a machine.
+    pub fn run(&mut self, machine: u64) {
+        let numbered = self.path(machine, &format!("node/node-{machine}.toml"));
+        let plain = self.path(machine, "node/node.toml");
+        let file = if fs::exists(&numbered).unwrap() { numbered } else { plain };
+        let mut command = revolve(["server", "--config", &file]);
+        command.env("REVOLVE_LOG", "debug,h2=warn,hyper=warn,tower=warn");
+        let folder = self.folder.path().join(machine.to_string());
+        self.running.insert(machine, Child::spawn(&format!("node-{machine}"), &folder, command));
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, machine: u64) {
+        self.running.remove(&machine).unwrap().kill();
+    }
+
+    /// Stops a node in good order and starts it again.
+    pub async fn restart(&mut self, machine: u64) {
+        let mut process = self.running.remove(&machine).unwrap();
+        assert!(process.stop(STOPS_WITHIN).await.success());
+        self.run(machine);
+    }
+
+    /// All that a node has said.
+    pub fn said(&self, machine: u64) -> String {
+        self.running[&machine].stderr()
+    }
+
+    /// Waits until the process of a node has ended by itself, and gives all that it has said.
+    pub async fn ended(&mut self, machine: u64) -> String {
+        let mut process = self.running.remove(&machine).unwrap();
+        let status = process.wait(WITHIN).await;
+        assert!(!status.success(), "{status}");
+        process.stderr()
+    }
+
+    /// Gives a node that has no number a configuration with which it asks another.
+    pub fn configure_to_join(&self, machine: u64, server: u64) {
+        let Seat { client, peer } = self.seats[&machine];
+        let server = self.seats[&server].client;
+        fs::create_dir(self.path(machine, "node")).unwrap();
+        let text = format!(
+            "data = \"data\"\nroot_key_file = \"../root.key\"\n[listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
+             [join]\nservers = [\"{server}\"]\n"
+        );
+        fs::write(self.path(machine, "node/node.toml"), text).unwrap();
+    }
+
+    /// From now on a machine's node lets others in that have the root key and no token.
+    pub async fn admit_by_root_key(&mut self, machine: u64) {
+        let file = self.path(machine, &format!("node/node-{machine}.toml"));
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}\n[join]\nadmit = \"root-key\"\n")).unwrap();
+        self.restart(machine).await;
+    }
+
+    /// Gives an order about a node, with a reason and a clear yes.
+    pub fn order(&self, verb: &str, node: u64, reason: &str) {
+        let name = format!("node-{node}");
+        let done = self.cli(&["cluster", verb, &name, "--reason", reason, "--yes"]);
+        assert!(done.status.success(), "{verb} {name}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Runs the command line as admin, against all nodes that run.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command: Command = revolve(arguments.iter().copied());
+        let addresses: Vec<String> = self.running.keys().map(|machine| self.url(*machine)).collect();
+        command.env("REVOLVE_ADDR", addresses.join(","));
+        command.env("REVOLVE_TOKEN_FILE", self.path(1, "node/admin.token"));
+        command.env("REVOLVE_TIMEOUT", "30s").env("XDG_CONFIG_HOME", self.folder.path());
+        command.output().unwrap()
+    }
+
+    /// A client of one node.
+    pub fn admin_of(&self, machine: u64) -> Client {
+        self.admin([self.url(machine)])
+    }
+
+    /// A client of all machines for each of them, with that one first.
+    pub fn admin_of_each(&self) -> Vec<Client> {
+        let urls: Vec<String> = self.seats.keys().map(|machine| self.url(*machine)).collect();
+        let client_of = |first| {
+            let mut turned = urls.clone();
+            turned.rotate_left(first);
+            self.admin(turned)
+        };
+        (0..urls.len()).map(client_of).collect()
+    }
+
+    fn admin(&self, urls: impl IntoIterator<Item = String>) -> Client {
+        let token = fs::read_to_string(self.path(1, "node/admin.token")).unwrap();
+        Client::connect(Options::new(urls).token(token.trim().to_owned().into())).unwrap()
+    }
+
+    fn url(&self, machine: u64) -> String {
+        format!("http://{}", self.seats[&machine].client)
+    }
+
+    /// A machine whose node runs.
+    fn serving(&self) -> u64 {
+        *self.running.keys().next().expect("a node runs")
+    }
+
+    /// The leader, as a node that runs sees it.
+    pub async fn leader(&self) -> u64 {
+        let client = self.admin_of(self.serving());
+        eventually("a leader", WITHIN, async || {
+            let answer = client.get_cluster(v1::GetClusterRequest {}).await.ok()?;
+            (answer.leader > 0).then_some(answer.leader)
+        })
+        .await
+    }
+
+    /// Waits until every node that runs knows exactly these voters, which all answer.
+    pub async fn voters(&self, wanted: &[u64]) {
+        for machine in self.running.keys() {
+            let client = self.admin_of(*machine);
+            eventually(format!("voters {wanted:?} at machine {machine}"), WITHIN, async || {
+                let answer = client.get_cluster(v1::GetClusterRequest {}).await.map_err(|e| e.to_string())?;
+                let voters = answer.members.iter().filter(|member| member.voter && member.reachable);
+                let voters: Vec<u64> = voters.map(|member| member.id).collect();
+                if voters == wanted { Ok(()) } else { Err(format!("{:?}", answer.members)) }
+            })
+            .await;
+        }
+    }
+
+    /// The whole audit log.
+    pub async fn audit(&self) -> Vec<v1::AuditRecord> {
+        let client = self.admin_of(self.serving());
+        let mut stream = client.watch_audit(v1::WatchAuditRequest::default()).await.unwrap();
+        let mut records = Vec::new();
+        while let Some(message) = stream.message().await.unwrap() {
+            records.extend(message.record);
+        }
+        records
+    }
+}
