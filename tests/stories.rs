@@ -18,6 +18,7 @@ mod stories {
     mod power_loss;
     mod provider_postgres;
     mod readme;
+    mod restore;
     mod revocation;
     mod stage;
     mod store_aws;

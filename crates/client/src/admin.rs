@@ -104,4 +104,13 @@ calls! {
     Idempotent transfer_leader: TransferLeaderRequest -> v1::TransferLeaderResponse;
     /// Lets a node come back as a learner that does not vote and waits for an operator to say so.
     Once permit_rejoin: PermitRejoinRequest -> v1::PermitRejoinResponse;
+
+    /// Streams a backup of the state, as the file is to be written.
+    Once save_snapshot: SaveSnapshotRequest -> Streaming<v1::SaveSnapshotResponse>;
+    /// Lets everything fire again after the state was put back from a backup.
+    Once confirm_restore: ConfirmRestoreRequest -> v1::ConfirmRestoreResponse;
+    /// Streams entries of the ledger; with `follow` it goes on as they are committed.
+    Idempotent watch_ledger: WatchLedgerRequest -> Streaming<v1::WatchLedgerResponse>;
+    /// The end of the ledger.
+    Idempotent get_ledger: GetLedgerRequest -> v1::GetLedgerResponse;
 }

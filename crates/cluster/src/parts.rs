@@ -79,6 +79,11 @@ impl Parts {
         tokio::spawn(self.comparing().run());
         tokio::spawn(self.handover().run());
         tokio::spawn(self.catching_up().run());
+        tokio::spawn(CatchingUp::spill(
+            Arc::clone(&self.ledger),
+            Arc::clone(&self.fatal),
+            self.shutdown.clone(),
+        ));
         tokio::spawn(Arc::clone(&self.space).watch(self.shutdown.clone()));
         tokio::spawn(collector.run(self.route()));
         let parts = self.clone();

@@ -1,10 +1,10 @@
 //! What the services ask of the cluster. A small interface, so that they are proven without one.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use cluster::{Cluster, Progress, ProposeError, ReadError, SteerError};
 use futures::future::BoxFuture;
-use model::{State, command::Command, name::NodeId, outcome::Outcome, time::Time};
+use model::{State, command::Command, ledger::LedgerEntry, name::NodeId, outcome::Outcome, time::Time};
 use tokio::sync::watch;
 
 /// Agreement with the other nodes, as the services see it.
@@ -29,6 +29,9 @@ pub trait Consensus: Send + Sync + 'static {
 
     /// Lets `node`, which does not vote, come back as a learner.
     fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>>;
+
+    /// Entries of the ledger above `after`, about so many bytes of them.
+    fn ledger(&self, after: u64, bytes: usize) -> BoxFuture<'_, io::Result<Vec<LedgerEntry>>>;
 
     /// The time by which lifetimes are judged: the later of model time and what this node takes the time to be, so that
     /// neither a clock that is behind nor a cluster that is idle keeps anything alive.
@@ -133,6 +136,10 @@ impl Consensus for Cluster {
 
     fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
         Box::pin(Self::permit_rejoin(self, node))
+    }
+
+    fn ledger(&self, after: u64, bytes: usize) -> BoxFuture<'_, io::Result<Vec<LedgerEntry>>> {
+        Box::pin(Self::ledger(self, after, bytes))
     }
 
     fn now(&self) -> Time {

@@ -216,6 +216,8 @@ const fn grpc_code(code: Code) -> tonic::Code {
         | Code::LastAdmin
         | Code::DataKeyExists
         | Code::ClusterCannot
+        | Code::Observing
+        | Code::NotObserving
         | Code::NoSecret => tonic::Code::FailedPrecondition,
     }
 }

@@ -67,6 +67,10 @@ actions! {
     EndGrant = "breakglass.end": Admin Operator Approver;
     /// Changes what the nodes do.
     ChangeCluster = "cluster.change": Admin;
+    /// Takes the state away as a backup, and lets one that was put back fire.
+    Backup = "cluster.snapshot": Admin;
+    /// Follows the ledger.
+    ReadLedger = "ledger.read": Admin Auditor;
     /// Issues and revokes tokens.
     Tokens = "token.manage": Admin;
     /// Lists tokens.
@@ -233,6 +237,8 @@ mod tests {
         (Action::DecideGrant, "y.y.."),
         (Action::EndGrant, "yyy.."),
         (Action::ChangeCluster, "y...."),
+        (Action::Backup, "y...."),
+        (Action::ReadLedger, "y..y."),
         (Action::Tokens, "y...."),
         (Action::ListTokens, "y..y."),
         (Action::Audit, "y..y."),

@@ -34,6 +34,11 @@ impl Keyring {
         Self { root, opened: Mutex::new(None) }
     }
 
+    /// The root key, from which keys for other purposes are derived.
+    pub(crate) const fn root(&self) -> &RootKey {
+        &self.root
+    }
+
     /// The data key that `state` names, unwrapped once and kept.
     ///
     /// # Errors

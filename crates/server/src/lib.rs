@@ -15,15 +15,25 @@ mod gate;
 mod health;
 pub mod init;
 mod keys;
+pub mod ledger_file;
 mod metrics;
 pub mod node;
 pub mod reconcile;
 mod refusals;
+pub mod restore;
 mod stream;
 mod task;
 #[cfg(test)]
 mod testing;
 mod token;
+
+/// The file of a backup, for who reads one.
+pub mod backup {
+    pub use workers::{
+        RootKey,
+        backup::{About, BackupError, Reader},
+    };
+}
 
 /// The demo target of `revolve dev`.
 pub mod demo {

@@ -272,7 +272,11 @@ async fn announce(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
-fn root_key(config: &Config) -> Result<workers::RootKey, ServerError> {
+/// The root key that a configuration names, or the environment holds.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub fn root_key(config: &Config) -> Result<workers::RootKey, ServerError> {
     match (&config.root_key_file, std::env::var("REVOLVE_ROOT_KEY")) {
         (Some(path), _) => Ok(workers::RootKey::read_from(path)?),
         (None, Ok(text)) => Ok(workers::RootKey::from_text(&zeroize::Zeroizing::new(text))?),

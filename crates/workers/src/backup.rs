@@ -140,7 +140,11 @@ impl Writer {
     pub fn chunk(&mut self, plaintext: Zeroizing<Vec<u8>>, last: bool) -> Result<Vec<u8>, BackupError> {
         let mut body = plaintext;
         self.key
-            .seal_in_place_append_tag(nonce(&self.prefix, self.number, last), Aad::from(self.header_digest), &mut *body)
+            .seal_in_place_append_tag(
+                nonce(&self.prefix, self.number, last),
+                Aad::from(self.header_digest),
+                &mut *body,
+            )
             .map_err(|_| BackupError::Chunk(self.number))?;
         self.number = self.number.checked_add(1).ok_or(BackupError::Chunk(u32::MAX))?;
         let mut bytes = Vec::with_capacity(body.len() + 4 + DIGEST_BYTES);
@@ -189,7 +193,8 @@ impl Reader {
         file.read_exact(&mut header).map_err(|_| BackupError::Header)?;
         let whole = [&start[..], &header].concat();
         let begin = whole.len() as u64;
-        let end = size.checked_sub(DIGEST_BYTES as u64).filter(|end| *end >= begin).ok_or(BackupError::Checksum)?;
+        let end =
+            size.checked_sub(DIGEST_BYTES as u64).filter(|end| *end >= begin).ok_or(BackupError::Checksum)?;
         let header: Header = postcard::from_bytes(&header).map_err(|_| BackupError::Header)?;
         let mut digest = Sha256::new();
         digest.update(&whole);
@@ -217,9 +222,10 @@ impl Reader {
         let opened = seal::decrypt(&root.derive(WRAPPING), 0, &self.header.wrapped_key, PLACE);
         let opened = opened.map_err(|error| match error {
             SealError::Altered => BackupError::WrongRootKey,
-            SealError::TooLong | SealError::Format | SealError::OtherKey { .. } | SealError::WrongRootKey(_) => {
-                BackupError::Header
-            }
+            SealError::TooLong
+            | SealError::Format
+            | SealError::OtherKey { .. }
+            | SealError::WrongRootKey(_) => BackupError::Header,
         })?;
         let bytes: &[u8; KEY_BYTES] = opened.as_slice().try_into().map_err(|_| BackupError::Header)?;
         Ok(Chunks { key: cipher(bytes), at: self.begin, number: 0, ended: false, reader: self })
@@ -383,7 +389,9 @@ mod tests {
         let (head, rest) = bytes.split_at(begin);
         let (one, two, three, digest) =
             (&rest[..chunk], &rest[chunk..2 * chunk], &rest[2 * chunk..3 * chunk], &rest[3 * chunk..]);
-        for order in [&[two, one, three][..], &[one, three], &[one, two], &[two, three], &[one, one, two, three]] {
+        for order in
+            [&[two, one, three][..], &[one, three], &[one, two], &[two, three], &[one, one, two, three]]
+        {
             let changed = [&[head], order, &[digest]].concat().concat();
             assert!(read(&with_checksum(changed), &root).is_none());
         }

@@ -4,7 +4,7 @@ use api::v1::{GetClusterRequest, PermitRejoinRequest, TransferLeaderRequest};
 use clap::Subcommand;
 use model::name::NodeId;
 
-use super::text;
+use super::{snapshot, text};
 
 use crate::{
     app::App,
@@ -24,6 +24,9 @@ pub enum Verb {
     TransferLeader(Order),
     /// Let a node come back whose data was wiped, put back or damaged, where its configuration says `rejoin = "manual"`
     Rejoin(Order),
+    /// Backups, and putting a cluster back from one
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
 }
 
 /// What is asked of a node.
@@ -51,6 +54,7 @@ impl Order {
 /// Runs a verb.
 pub async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
+        Verb::Snapshot(verb) => snapshot::run(app, verb).await,
         Verb::Status => {
             let cluster = look(app).await?;
             app.output.screen(&cluster, &cluster.screen(&app.output))?;

@@ -8,11 +8,13 @@ mod completion;
 mod consumer;
 mod feed;
 mod help;
+mod ledger;
 mod resource;
 mod revocation;
 mod rotation;
 mod schedule;
 mod secret;
+mod snapshot;
 mod status;
 mod token;
 
@@ -102,6 +104,9 @@ enum Ask {
     /// Who did what, in a chain that shows tampering
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// What must never come back, in a chain kept on every node
+    #[command(subcommand)]
+    Ledger(ledger::Verb),
     /// Read a credential's current value
     #[command(subcommand)]
     Secret(secret::Verb),
@@ -171,6 +176,7 @@ async fn ask(flags: &Flags, command: Ask) -> Outcome {
         Ask::Breakglass(verb) => breakglass::run(&app, verb).await,
         Ask::Token(verb) => token::run(&app, verb).await,
         Ask::Audit(verb) => audit::run(&app, verb).await,
+        Ask::Ledger(verb) => ledger::run(&app, verb).await,
         Ask::Secret(verb) => secret::run(&app, verb).await,
         Ask::Cluster(verb) => cluster::run(&app, verb).await,
         Ask::Version => version(&app),

@@ -1,6 +1,7 @@
 //! What is shown: one view per thing, the same words in tables, JSON and YAML.
 
 mod access;
+mod backup;
 mod change;
 mod cluster;
 mod event;
@@ -11,6 +12,7 @@ mod rotation;
 mod secret;
 
 pub use access::{Audit, Chain, Token};
+pub use backup::{Backup, Head, Put};
 pub use change::{Change, Fire};
 pub use cluster::{Cluster, Status};
 pub use event::Entry;

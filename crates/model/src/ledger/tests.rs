@@ -15,7 +15,9 @@ fn chain(length: u64) -> Vec<LedgerEntry> {
 }
 
 fn verify(entries: &[LedgerEntry]) -> Result<LedgerHead, BrokenLedger> {
-    entries.iter().try_fold(LedgerHead::default(), |head, entry| entry.check_behind(head).map(|()| entry.head()))
+    entries
+        .iter()
+        .try_fold(LedgerHead::default(), |head, entry| entry.check_behind(head).map(|()| entry.head()))
 }
 
 #[test]
@@ -40,7 +42,8 @@ fn every_flipped_bit_of_an_entry_is_found() {
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let read = postcard::take_from_bytes::<LedgerEntry>(&flipped).ok().filter(|(_, rest)| rest.is_empty());
+        let read =
+            postcard::take_from_bytes::<LedgerEntry>(&flipped).ok().filter(|(_, rest)| rest.is_empty());
         let sound = read.is_some_and(|(read, _)| read.check_behind(LedgerHead::default()).is_ok());
         assert!(!sound, "bit {bit}");
     }

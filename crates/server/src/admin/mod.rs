@@ -2,8 +2,10 @@
 
 mod apply;
 mod audit;
+mod backup;
 mod cluster;
 mod grant;
+mod ledger;
 mod page;
 mod resource;
 mod revocation;
@@ -54,6 +56,8 @@ macro_rules! service {
         #[tonic::async_trait]
         impl AdminService for Service {
             type WatchAuditStream = Messages<v1::WatchAuditResponse>;
+            type WatchLedgerStream = Messages<v1::WatchLedgerResponse>;
+            type SaveSnapshotStream = Messages<v1::SaveSnapshotResponse>;
 
             $(async fn $verb(&self, request: Request<v1::$request>) -> Result<Response<v1::$answer>, Status> {
                 let call = self.edge.admit(request.metadata(), Action::$action).await?;
@@ -66,6 +70,22 @@ macro_rules! service {
             ) -> Result<Response<Self::WatchAuditStream>, Status> {
                 let call = self.edge.admit(request.metadata(), Action::Audit).await?;
                 stream::open(call, |call, sender| audit::watch(call, request.into_inner(), sender))
+            }
+
+            async fn watch_ledger(
+                &self,
+                request: Request<v1::WatchLedgerRequest>,
+            ) -> Result<Response<Self::WatchLedgerStream>, Status> {
+                let call = self.edge.admit(request.metadata(), Action::ReadLedger).await?;
+                stream::open(call, |call, sender| ledger::watch(call, request.into_inner(), sender))
+            }
+
+            async fn save_snapshot(
+                &self,
+                request: Request<v1::SaveSnapshotRequest>,
+            ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+                let call = self.edge.admit(request.metadata(), Action::Backup).await?;
+                stream::open(call, |call, sender| backup::save(call, request.into_inner(), sender))
             }
         }
     };
@@ -112,6 +132,9 @@ service! {
     get_cluster(GetClusterRequest) -> GetClusterResponse = Look cluster::get;
     transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse = ChangeCluster cluster::transfer_leader;
     permit_rejoin(PermitRejoinRequest) -> PermitRejoinResponse = ChangeCluster cluster::permit_rejoin;
+
+    get_ledger(GetLedgerRequest) -> GetLedgerResponse = ReadLedger ledger::head;
+    confirm_restore(ConfirmRestoreRequest) -> ConfirmRestoreResponse = Backup backup::confirm;
 }
 
 #[cfg(test)]
