@@ -23,6 +23,7 @@ mod stories {
     mod power_loss;
     mod provider_postgres;
     mod readme;
+    mod restore;
     mod revocation;
     mod rolling_restart;
     mod stage;

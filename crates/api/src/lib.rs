@@ -20,6 +20,7 @@ pub mod event;
 pub mod fuzz;
 pub mod grant;
 pub mod identity;
+pub mod ledger;
 pub mod resource;
 pub mod revocation;
 pub mod rotation;

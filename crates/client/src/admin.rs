@@ -131,6 +131,14 @@ calls! {
     Idempotent promote_node: PromoteNodeRequest -> v1::PromoteNodeResponse;
     /// Turns a node out for good, and answers when the membership without it is committed.
     Idempotent remove_node: RemoveNodeRequest -> v1::RemoveNodeResponse;
+    /// Streams a backup of the state, as the file is to be written.
+    Once save_snapshot: SaveSnapshotRequest -> Streaming<v1::SaveSnapshotResponse>;
+    /// Lets everything fire again after the state was put back from a backup.
+    Once confirm_restore: ConfirmRestoreRequest -> v1::ConfirmRestoreResponse;
+    /// Streams entries of the ledger; with `follow` it goes on as they are committed.
+    Idempotent watch_ledger: WatchLedgerRequest -> Streaming<v1::WatchLedgerResponse>;
+    /// The end of the ledger.
+    Idempotent get_ledger: GetLedgerRequest -> v1::GetLedgerResponse;
 }
 
 impl Client {

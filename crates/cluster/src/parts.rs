@@ -81,6 +81,11 @@ impl Parts {
         tokio::spawn(self.handover().run());
         tokio::spawn(self.catching_up().run());
         tokio::spawn(self.membership().tidy(self.shutdown.clone()));
+        tokio::spawn(CatchingUp::spill(
+            Arc::clone(&self.ledger),
+            Arc::clone(&self.fatal),
+            self.shutdown.clone(),
+        ));
         tokio::spawn(Arc::clone(&self.space).watch(self.shutdown.clone()));
         tokio::spawn(collector.run(self.route()));
         tokio::spawn(self.tls.clone().keep_renewed(self.shutdown.clone()));

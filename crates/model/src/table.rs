@@ -305,13 +305,7 @@ impl<V: Row> Table<V> {
         Ok(())
     }
 
-    fn hold(
-        &mut self,
-        key: V::Key,
-        value: V,
-        key_bytes: &[u8],
-        value_bytes: &[u8],
-    ) -> Option<Arc<Held<V>>> {
+    fn hold(&mut self, key: V::Key, value: V, key_bytes: &[u8], value_bytes: &[u8]) -> Option<Arc<Held<V>>> {
         let digest = Digest::of_row(V::TAG, key_bytes, value_bytes);
         self.digest.add(digest);
         if let Some(key) = value.sealed().and_then(Sealed::key) {

@@ -1,10 +1,10 @@
 //! What the services ask of the cluster. A small interface, so that they are proven without one.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use cluster::{Cluster, Progress, ProposeError, ReadError, SteerError};
 use futures::future::BoxFuture;
-use model::{State, command::Command, name::NodeId, outcome::Outcome, time::Time};
+use model::{State, command::Command, ledger::LedgerEntry, name::NodeId, outcome::Outcome, time::Time};
 use tokio::sync::watch;
 
 use crate::health;
@@ -36,6 +36,9 @@ pub trait Consensus: Send + Sync + 'static {
     fn change_members(&self, change: MemberChange) -> BoxFuture<'_, Result<(), SteerError>> {
         Box::pin(async move { Err(SteerError::Refused(format!("{change:?} is not for this node"))) })
     }
+
+    /// Entries of the ledger above `after`, about so many bytes of them.
+    fn ledger(&self, after: u64, bytes: usize) -> BoxFuture<'_, io::Result<Vec<LedgerEntry>>>;
 
     /// The time by which lifetimes are judged: the later of model time and what this node takes the time to be, so that
     /// neither a clock that is behind nor a cluster that is idle keeps anything alive.
@@ -184,6 +187,10 @@ impl Consensus for Cluster {
                 MemberChange::Remove(node) => self.remove(node).await,
             }
         })
+    }
+
+    fn ledger(&self, after: u64, bytes: usize) -> BoxFuture<'_, io::Result<Vec<LedgerEntry>>> {
+        Box::pin(Self::ledger(self, after, bytes))
     }
 
     fn now(&self) -> Time {

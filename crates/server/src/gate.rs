@@ -73,6 +73,10 @@ actions! {
     ManageKeys = "key.manage": Admin;
     /// Comes into the cluster as a node. No token allows it: see [`crate::join`].
     Join = "node.admit":;
+    /// Takes the state away as a backup, and lets one that was put back fire.
+    Backup = "cluster.snapshot": Admin;
+    /// Follows the ledger.
+    ReadLedger = "ledger.read": Admin Auditor;
     /// Issues and revokes tokens.
     Tokens = "token.manage": Admin;
     /// Lists tokens.
@@ -246,6 +250,8 @@ mod tests {
         (Action::ChangeCluster, "y...."),
         (Action::ManageKeys, "y...."),
         (Action::Join, "....."),
+        (Action::Backup, "y...."),
+        (Action::ReadLedger, "y..y."),
         (Action::Tokens, "y...."),
         (Action::ListTokens, "y..y."),
         (Action::Audit, "y..y."),

@@ -16,6 +16,7 @@ mod health;
 pub mod init;
 pub mod join;
 mod keys;
+pub mod ledger_file;
 pub mod logs;
 mod metrics;
 pub mod node;
@@ -23,6 +24,7 @@ pub mod pki;
 mod port;
 pub mod reconcile;
 mod refusals;
+pub mod restore;
 mod stream;
 mod task;
 #[cfg(test)]
@@ -31,6 +33,14 @@ mod token;
 mod trace;
 
 pub use cluster::trace::TARGET as TRACE_TARGET;
+
+/// The file of a backup, for who reads one.
+pub mod backup {
+    pub use workers::{
+        RootKey,
+        backup::{About, BackupError, Reader},
+    };
+}
 
 /// The demo target of `revolve dev`.
 pub mod demo {

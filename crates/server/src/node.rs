@@ -373,6 +373,14 @@ pub(crate) fn peer_keys(roots: &[Arc<workers::RootKey>]) -> Vec<zeroize::Zeroizi
     roots.iter().map(|root| root.derive(PEER_TLS)).collect()
 }
 
+/// The root key of a node with this configuration; not the one that is to take its place.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub fn root_key(config: &Config) -> Result<workers::RootKey, ServerError> {
+    Ok(KeyFiles::of(config).read()?.into_iter().next().ok_or(ConfigError::NoRootKey)?)
+}
+
 /// Reads the first token and keeps its hash alone.
 fn bootstrap_token(path: &PathBuf) -> Result<BootstrapToken, ServerError> {
     let unusable = |problem: String| ServerError::BootstrapToken { path: path.clone(), problem };

@@ -46,6 +46,7 @@ pub(crate) struct Alone {
     progress: watch::Sender<Progress>,
     proposed: Mutex<Vec<(String, Command)>>,
     leaderless: AtomicBool,
+    stated: Mutex<Vec<model::ledger::LedgerEntry>>,
 }
 
 impl Alone {
@@ -56,6 +57,7 @@ impl Alone {
             progress: watch::Sender::new(Progress::default()),
             proposed: Mutex::default(),
             leaderless: AtomicBool::new(false),
+            stated: Mutex::default(),
         })
     }
 
@@ -67,6 +69,7 @@ impl Alone {
             let mut state = self.state.lock().unwrap();
             let outcome = state.apply(&Stamped { at, actor: actor.to_owned(), command });
             state.drain_changes();
+            self.stated.lock().unwrap().extend(state.drain_ledger());
             outcome
         };
         self.progress
@@ -131,6 +134,15 @@ impl Consensus for Alone {
 
     fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
         Box::pin(async move { Err(SteerError::Refused(format!("`{node}` takes part already"))) })
+    }
+
+    fn ledger(
+        &self,
+        after: u64,
+        _: usize,
+    ) -> BoxFuture<'_, std::io::Result<Vec<model::ledger::LedgerEntry>>> {
+        let stated = self.stated.lock().unwrap().clone();
+        Box::pin(async move { Ok(stated.into_iter().filter(|entry| entry.sequence > after).collect()) })
     }
 
     fn now(&self) -> Time {

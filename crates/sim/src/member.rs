@@ -172,6 +172,10 @@ impl Consensus for Voice {
         unreachable!("the faults change the leader, and no reconciler does")
     }
 
+    fn ledger(&self, _: u64, _: usize) -> BoxFuture<'_, std::io::Result<Vec<model::ledger::LedgerEntry>>> {
+        unreachable!("no reconciler reads the ledger")
+    }
+
     fn permit_rejoin(&self, _: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
         unreachable!("the faults change the membership, and no reconciler does")
     }

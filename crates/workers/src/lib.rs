@@ -5,6 +5,7 @@
 //! A caller opens what the model keeps sealed, builds a [`Task`] and performs it under a deadline; what comes back is
 //! a [`model::attempt::StepOutcome`] to be committed. Every step may be repeated: a second time does no harm.
 
+pub mod backup;
 pub mod bundle;
 mod crash;
 pub mod demo;

@@ -130,7 +130,12 @@ impl std::fmt::Debug for DataKey {
     }
 }
 
-fn encrypt(key: &[u8; KEY_BYTES], id: u32, plaintext: &[u8], place: &[u8]) -> Result<Vec<u8>, SealError> {
+pub(crate) fn encrypt(
+    key: &[u8; KEY_BYTES],
+    id: u32,
+    plaintext: &[u8],
+    place: &[u8],
+) -> Result<Vec<u8>, SealError> {
     let mut blob = Vec::with_capacity(HEADER_BYTES + NONCE_LEN + plaintext.len() + AES_256_GCM.tag_len());
     blob.push(FORMAT);
     blob.extend(id.to_be_bytes());
@@ -146,7 +151,7 @@ fn encrypt(key: &[u8; KEY_BYTES], id: u32, plaintext: &[u8], place: &[u8]) -> Re
     Ok(blob)
 }
 
-fn decrypt(
+pub(crate) fn decrypt(
     key: &[u8; KEY_BYTES],
     id: u32,
     blob: &[u8],

@@ -11,7 +11,7 @@ use api::v1::{
 use clap::Subcommand;
 use model::name::NodeId;
 
-use super::text;
+use super::{snapshot, text};
 
 use crate::{
     app::App,
@@ -45,6 +45,9 @@ pub enum Verb {
     Promote(Order),
     /// Turn a node out for good: its number is never used again
     Remove(Order),
+    /// Backups, and putting a cluster back from one
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
 }
 
 /// What is asked of a node.
@@ -72,6 +75,7 @@ impl Order {
 /// Runs a verb.
 pub async fn run(app: &App, verb: Verb) -> Outcome {
     match verb {
+        Verb::Snapshot(verb) => snapshot::run(app, verb).await,
         Verb::Status => {
             let cluster = look(app).await?;
             app.output.screen(&cluster, &cluster.screen(&app.output))?;

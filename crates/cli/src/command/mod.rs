@@ -13,11 +13,13 @@ mod feed;
 mod health;
 mod help;
 mod key;
+mod ledger;
 mod resource;
 mod revocation;
 mod rotation;
 mod schedule;
 mod secret;
+mod snapshot;
 mod status;
 mod token;
 
@@ -110,6 +112,9 @@ enum Ask {
     /// Who did what, in a chain that shows tampering
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// What must never come back, in a chain kept on every node
+    #[command(subcommand)]
+    Ledger(ledger::Verb),
     /// Read a credential's current value
     #[command(subcommand)]
     Secret(secret::Verb),
@@ -194,6 +199,7 @@ async fn ask(flags: &Flags, command: Ask) -> Outcome {
         Ask::Token(verb) => token::run(&app, verb).await,
         Ask::Certificate(verb) => certificate::run(&app, verb).await,
         Ask::Audit(verb) => audit::run(&app, verb).await,
+        Ask::Ledger(verb) => ledger::run(&app, verb).await,
         Ask::Secret(verb) => secret::run(&app, verb).await,
         Ask::Cluster(verb) => cluster::run(&app, verb).await,
         Ask::Key(verb) => key::run(&app, verb).await,

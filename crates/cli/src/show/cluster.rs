@@ -191,6 +191,20 @@ pub struct Status {
     live_grants: Vec<Grant>,
     awaiting_review: Vec<Grant>,
     overdue_reviews: Vec<String>,
+    observing: Option<Observing>,
+    lost_secrets: Vec<String>,
+}
+
+/// That the cluster was put back from a backup, and nothing fires yet.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Observing {
+    at: When,
+    by: String,
+    backup_at: When,
+    backup_entry: u64,
+    ledger_entry: u64,
+    accepted_loss: Option<String>,
 }
 
 impl From<&v1::GetStatusResponse> for Status {
@@ -215,6 +229,15 @@ impl From<&v1::GetStatusResponse> for Status {
             live_grants: it.live_grants.iter().map(Into::into).collect(),
             awaiting_review: it.awaiting_review.iter().map(Into::into).collect(),
             overdue_reviews: it.overdue_reviews.clone(),
+            observing: it.observing.as_ref().map(|it| Observing {
+                at: When(it.at_ms),
+                by: it.by.clone(),
+                backup_at: When(it.backup_at_ms),
+                backup_entry: it.backup_entry,
+                ledger_entry: it.ledger_entry,
+                accepted_loss: it.accepted_loss.clone(),
+            }),
+            lost_secrets: it.lost_secrets.clone(),
         }
     }
 }
@@ -234,6 +257,8 @@ impl Status {
             || !self.unacknowledged.is_empty()
             || !self.awaiting_review.is_empty()
             || !self.overdue_reviews.is_empty()
+            || self.observing.is_some()
+            || !self.lost_secrets.is_empty()
     }
 
     /// The one screen of `status`.
@@ -252,6 +277,10 @@ impl Status {
             self.open_rotations,
             when::seconds(Time(self.now.0)),
         );
+        if let Some(observing) = &self.observing {
+            text.push_str(&observing.text());
+        }
+        names(&mut text, "secret not in the backup, rotate", &self.lost_secrets);
         names(&mut text, "overdue schedules", &self.overdue_schedules);
         table(&mut text, output, "failing", &self.failing);
         table(&mut text, output, "quarantined", &self.quarantined);
@@ -263,6 +292,24 @@ impl Status {
             text.push_str("\nnothing needs attention\n");
         }
         text
+    }
+}
+
+impl Observing {
+    fn text(&self) -> String {
+        let loss = self
+            .accepted_loss
+            .as_ref()
+            .map(|reason| format!("\nLOSS ACCEPTED: {reason}"))
+            .unwrap_or_default();
+        format!(
+            "\nOBSERVING: put back at {} from a backup of {}, ledger entries {} to {} carried out. NOTHING FIRES.{loss}\n\
+             next: look at it, then: revolve cluster snapshot confirm --reason …\n",
+            when::seconds(Time(self.at.0)),
+            when::seconds(Time(self.backup_at.0)),
+            self.backup_entry + 1,
+            self.ledger_entry,
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is shown: one view per thing, the same words in tables, JSON and YAML.
 
 mod access;
+mod backup;
 mod certificate;
 mod change;
 mod cluster;
@@ -13,6 +14,7 @@ mod rotation;
 mod secret;
 
 pub use access::{Audit, Chain, Invitation, Token};
+pub use backup::{Backup, Head, Put};
 pub use certificate::{Certificate, IssuedCertificate};
 pub use change::{Change, Fire};
 pub use cluster::{Cluster, Status};

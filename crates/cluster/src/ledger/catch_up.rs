@@ -1,4 +1,4 @@
-//! Fetches what this node's ledger lacks: it took a snapshot in place of the log, or its files were damaged.
+//! Writes what this node's ledger has taken, and fetches what it lacks: it took a snapshot in place of the log, or its files were damaged.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +14,8 @@ use crate::{
 
 /// How often it is looked whether something is missing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often what was taken is written. It is made durable before the state is.
+const SPILL_EVERY: Duration = Duration::from_millis(50);
 /// Longest time for a peer to answer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,7 +36,11 @@ impl CatchingUp {
             let wanted = self.view.state().ledger_head();
             let lacks = self.ledger.head().sequence < wanted.sequence;
             if lacks && !told {
-                tracing::info!(held = self.ledger.head().sequence, wanted = wanted.sequence, "the ledger lacks entries");
+                tracing::info!(
+                    held = self.ledger.head().sequence,
+                    wanted = wanted.sequence,
+                    "the ledger lacks entries"
+                );
             }
             told = lacks;
             let mut on = false;
@@ -48,6 +54,28 @@ impl CatchingUp {
                 () = self.shutdown.cancelled() => return,
                 () = tokio::time::sleep(LOOK_EVERY), if !on => {}
                 () = std::future::ready(()), if on => {}
+            }
+        }
+    }
+
+    /// Writes what was taken, soon after, until the node stops.
+    pub(crate) async fn spill(ledger: Arc<Ledger>, fatal: Arc<Fatal>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(SPILL_EVERY) => {}
+            }
+            if !ledger.waits() {
+                continue;
+            }
+            let writing = Arc::clone(&ledger);
+            match blocking(move || writing.spill()).await {
+                // It waits in memory meanwhile, and in the log.
+                Err(error) if !crate::disk::is_full(&error) => {
+                    fatal.raise(format!("the ledger cannot be written: {error}; {}", fatal::DISK));
+                    return;
+                }
+                Ok(()) | Err(_) => {}
             }
         }
     }
@@ -82,13 +110,21 @@ impl CatchingUp {
         }
         match beyond {
             Some(entries) => {
-                tracing::error!(from = after.sequence + 1, to = entries[0].sequence - 1, "no node holds these ledger entries");
+                tracing::error!(
+                    from = after.sequence + 1,
+                    to = entries[0].sequence - 1,
+                    "no node holds these ledger entries"
+                );
                 self.take(entries, true).await
             }
             None => {
                 let head = self.view.state().ledger_head();
                 if self.ledger.head() == after && head.sequence > after.sequence {
-                    tracing::error!(from = after.sequence + 1, to = head.sequence, "no node holds these ledger entries");
+                    tracing::error!(
+                        from = after.sequence + 1,
+                        to = head.sequence,
+                        "no node holds these ledger entries"
+                    );
                     self.ledger.skip_to(head);
                 }
                 false

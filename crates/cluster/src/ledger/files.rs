@@ -25,6 +25,8 @@ const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) struct Files {
     head: LedgerHead,
     last: Option<Last>,
+    /// Whether something was written that is not durable yet.
+    dirty: bool,
 }
 
 /// The file that is appended to.
@@ -65,7 +67,7 @@ impl Files {
             None => None,
         };
         sync_folder(folder)?;
-        Ok(Self { head, last })
+        Ok(Self { head, last, dirty: false })
     }
 
     /// Moves all of it away, and begins with nothing.
@@ -75,22 +77,33 @@ impl Files {
             fs::remove_file(path)?;
         }
         sync_folder(folder)?;
-        Ok(Self { head: LedgerHead::default(), last: None })
+        Ok(Self { head: LedgerHead::default(), last: None, dirty: false })
     }
 
     pub(super) const fn head(&self) -> LedgerHead {
         self.head
     }
 
-    /// Appends entries durably. When that fails, nothing of them stays.
+    /// Makes everything that was appended durable.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if let Some(last) = self.last.as_ref().filter(|_| self.dirty) {
+            last.file.sync_data()?;
+        }
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// Appends entries. When that fails, nothing of the last file's stays.
     pub(super) fn append(&mut self, folder: &Path, entries: &[LedgerEntry]) -> io::Result<()> {
         let mut entries = entries;
         while let Some(first) = entries.first() {
             let follows = first.sequence == self.head.sequence + 1;
-            let mut last = match self.last.take().filter(|last| follows && last.length < FILE_BYTES) {
-                Some(last) => last,
-                None => Last::create(folder, first.sequence)?,
-            };
+            let open = self.last.as_ref().is_some_and(|last| follows && last.length < FILE_BYTES);
+            if !open {
+                self.sync()?;
+                self.last = Some(Last::create(folder, first.sequence)?);
+            }
+            let Some(last) = self.last.as_mut() else { return Ok(()) };
             let mut bytes = Vec::new();
             let mut count = 0;
             while let Some(entry) = entries.get(count)
@@ -101,16 +114,14 @@ impl Files {
                 bytes.extend_from_slice(&body);
                 count += 1;
             }
-            let written = last.file.write_all(&bytes).and_then(|()| last.file.sync_data());
-            if let Err(error) = written {
+            self.dirty = true;
+            if let Err(error) = last.file.write_all(&bytes) {
                 // It is written again as a whole when there is room.
                 last.file.set_len(last.length)?;
-                self.last = Some(last);
                 return Err(error);
             }
             last.length += bytes.len() as u64;
             self.head = entries[count - 1].head();
-            self.last = Some(last);
             entries = &entries[count..];
         }
         Ok(())

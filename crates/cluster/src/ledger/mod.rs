@@ -47,7 +47,10 @@ impl Ledger {
         let mut files = Files::open(&folder, aside)?;
         let held = files::entry(&folder, state.sequence)?;
         if held.is_some_and(|held| held.hash != state.hash) {
-            tracing::error!(sequence = state.sequence, "the ledger is not that of the state: it was set aside");
+            tracing::error!(
+                sequence = state.sequence,
+                "the ledger is not that of the state: it was set aside"
+            );
             files = Files::set_aside(&folder, aside)?;
         }
         let memory = Memory { head: files.head(), pending: VecDeque::new() };
@@ -69,6 +72,22 @@ impl Ledger {
     /// Makes everything taken so far durable.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(&mut files)?;
+        files.sync()
+    }
+
+    /// Writes everything taken so far: it outlives this process, though not yet a power loss.
+    pub(crate) fn spill(&self) -> io::Result<()> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(&mut files)
+    }
+
+    /// Whether something waits to be written.
+    pub(crate) fn waits(&self) -> bool {
+        !self.memory().pending.is_empty()
+    }
+
+    fn write(&self, files: &mut Files) -> io::Result<()> {
         let pending: Vec<LedgerEntry> = self.memory().pending.iter().cloned().collect();
         files.append(&self.folder, &pending)?;
         self.memory().pending.drain(..pending.len());
@@ -120,6 +139,7 @@ impl Ledger {
             taken.push(entry);
         }
         files.append(&self.folder, &taken)?;
+        files.sync()?;
         memory.head = head;
         Ok(())
     }
@@ -138,7 +158,10 @@ impl Ledger {
 }
 
 /// Writes entries as the ledger of a new data folder.
-pub(crate) fn write_new(folder: &Path, entries: impl Iterator<Item = io::Result<LedgerEntry>>) -> io::Result<()> {
+pub(crate) fn write_new(
+    folder: &Path,
+    entries: impl Iterator<Item = io::Result<LedgerEntry>>,
+) -> io::Result<()> {
     make_folder(folder)?;
     let mut files = Files::open(folder, folder)?;
     let mut some = Vec::new();
@@ -149,13 +172,16 @@ pub(crate) fn write_new(folder: &Path, entries: impl Iterator<Item = io::Result<
             some.clear();
         }
     }
-    files.append(folder, &some)
+    files.append(folder, &some)?;
+    files.sync()
 }
 
 /// Reads a ledger folder without changing it: entries in order, up to the first that cannot be read.
 ///
 /// # Errors
 /// The folder or a file in it cannot be read, or is damaged.
-pub(crate) fn read_folder(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<LedgerEntry>> + use<>> {
+pub(crate) fn read_folder(
+    folder: &Path,
+) -> io::Result<impl Iterator<Item = io::Result<LedgerEntry>> + use<>> {
     files::entries(folder)
 }

@@ -58,7 +58,11 @@ fn every_damage_to_a_file_is_found_and_the_entries_before_it_stay() {
             let folder = tempfile::tempdir().unwrap();
             fs::create_dir(folder.path().join("ledger")).unwrap();
             let mut bytes = good.clone();
-            if cut { bytes.truncate(place) } else { bytes[place] ^= 1 << (place % 8) }
+            if cut {
+                bytes.truncate(place)
+            } else {
+                bytes[place] ^= 1 << (place % 8)
+            }
             fs::write(folder.path().join(name), &bytes).unwrap();
             let ledger = open(&folder, LedgerHead::default());
             let held = usize::try_from(ledger.head().sequence).unwrap();
@@ -99,6 +103,7 @@ fn entries_that_do_not_follow_are_left_to_be_fetched_and_a_forged_one_is_not_tak
     ledger.fill(chain[12..].to_vec(), true).unwrap();
     assert_eq!(ledger.head(), chain[19].head());
     drop(ledger);
-    let held: Vec<u64> = open(&folder, chain[19].head()).read(0, usize::MAX).unwrap().iter().map(|it| it.sequence).collect();
+    let held: Vec<u64> =
+        open(&folder, chain[19].head()).read(0, usize::MAX).unwrap().iter().map(|it| it.sequence).collect();
     assert_eq!(held, (1..=8).chain(13..=20).collect::<Vec<_>>(), "what no node has is left out");
 }

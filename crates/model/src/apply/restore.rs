@@ -92,7 +92,12 @@ impl State {
             self.settle_grant(id, &mut summary);
         }
         self.index_anew();
-        let command = Restored { backup_at: how.backup_at, backup, ledger: head, accepted_loss: how.accepted_loss.clone() };
+        let command = Restored {
+            backup_at: how.backup_at,
+            backup,
+            ledger: head,
+            accepted_loss: how.accepted_loss.clone(),
+        };
         let marked = self.apply(&Stamped { at: now, actor: how.by.clone(), command: command.into() });
         debug_assert!(marked.is_ok(), "a mark is never refused: {marked:?}");
         Ok(summary)

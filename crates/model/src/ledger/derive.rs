@@ -2,7 +2,13 @@
 
 use super::{Cursor, LedgerEntry, LedgerHead, RemovedKind, Statement, What};
 use crate::{
-    State, attempt::Retry, caps, command::Stamped, consumer::Consumer, credential::Version, grant::Grant,
+    State,
+    attempt::Retry,
+    caps,
+    command::Stamped,
+    consumer::Consumer,
+    credential::Version,
+    grant::Grant,
     table::{Row, Table},
 };
 
@@ -79,7 +85,8 @@ impl State {
         removals(&mut self.schedules, RemovedKind::Schedule, &mut whats);
         self.cursors(&mut whats);
         for (key, old) in self.restoration.take_displaced() {
-            if let Some(row) = self.restoration.get(&key).filter(|row| old.is_none_or(|old| old.at != row.at)) {
+            if let Some(row) = self.restoration.get(&key).filter(|row| old.is_none_or(|old| old.at != row.at))
+            {
                 whats.push(What::Restored { backup: row.backup, next_revision: self.revision() + 1 });
             }
         }
@@ -89,8 +96,9 @@ impl State {
     fn currents(&mut self, whats: &mut Vec<What>) {
         for (credential, old) in self.credentials.take_displaced() {
             match self.credentials.get(&credential) {
-                None if old.is_some() => whats
-                    .push(What::Removed { kind: RemovedKind::Credential, name: credential.to_string() }),
+                None if old.is_some() => {
+                    whats.push(What::Removed { kind: RemovedKind::Credential, name: credential.to_string() })
+                }
                 Some(new) if old.as_ref().and_then(|old| old.current) != new.current => {
                     whats.push(What::Current { credential, version: new.current });
                 }

@@ -2,12 +2,14 @@
 
 mod apply;
 mod audit;
+mod backup;
 mod certificate;
 mod cluster;
 mod debug;
 mod grant;
 mod join;
 mod key;
+mod ledger;
 mod page;
 mod resource;
 mod revocation;
@@ -67,6 +69,8 @@ macro_rules! service {
                 let call = self.edge.admit(request.metadata(), Action::CollectDebug).await?;
                 stream::open(call, |call, sender| debug::collect(call, request.into_inner(), sender))
             }
+            type WatchLedgerStream = Messages<v1::WatchLedgerResponse>;
+            type SaveSnapshotStream = Messages<v1::SaveSnapshotResponse>;
 
             $(async fn $verb(&self, request: Request<v1::$request>) -> Result<Response<v1::$answer>, Status> {
                 let call = self.edge.admit(request.metadata(), Action::$action).await?;
@@ -79,6 +83,22 @@ macro_rules! service {
             ) -> Result<Response<Self::WatchAuditStream>, Status> {
                 let call = self.edge.admit(request.metadata(), Action::Audit).await?;
                 stream::open(call, |call, sender| audit::watch(call, request.into_inner(), sender))
+            }
+
+            async fn watch_ledger(
+                &self,
+                request: Request<v1::WatchLedgerRequest>,
+            ) -> Result<Response<Self::WatchLedgerStream>, Status> {
+                let call = self.edge.admit(request.metadata(), Action::ReadLedger).await?;
+                stream::open(call, |call, sender| ledger::watch(call, request.into_inner(), sender))
+            }
+
+            async fn save_snapshot(
+                &self,
+                request: Request<v1::SaveSnapshotRequest>,
+            ) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+                let call = self.edge.admit(request.metadata(), Action::Backup).await?;
+                stream::open(call, |call, sender| backup::save(call, request.into_inner(), sender))
             }
         }
     };
@@ -138,6 +158,8 @@ service! {
     revoke_join_token(RevokeJoinTokenRequest) -> RevokeJoinTokenResponse = ChangeCluster join::revoke;
     promote_node(PromoteNodeRequest) -> PromoteNodeResponse = ChangeCluster cluster::promote;
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse = ChangeCluster cluster::remove;
+    get_ledger(GetLedgerRequest) -> GetLedgerResponse = ReadLedger ledger::head;
+    confirm_restore(ConfirmRestoreRequest) -> ConfirmRestoreResponse = Backup backup::confirm;
 }
 
 #[cfg(test)]

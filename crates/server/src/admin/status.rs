@@ -73,8 +73,23 @@ fn summary(state: &Arc<State>, now: Time) -> v1::GetStatusResponse {
         credentials: number(state.credentials().len()),
         schedules: number(state.schedules().len()),
         open_rotations: number(open.len()),
+        observing: observing(state),
+        lost_secrets: state.lost().values().take(ROWS).map(|row| row.credential.to_string()).collect(),
         ..Default::default()
     }
+}
+
+/// That nothing fires, and since when.
+fn observing(state: &State) -> Option<v1::Restoration> {
+    let row = state.restoration().get(&0).filter(|_| state.is_observing())?;
+    Some(v1::Restoration {
+        at_ms: row.at.0,
+        by: row.by.clone(),
+        backup_at_ms: row.backup_at.0,
+        backup_entry: row.backup.sequence,
+        ledger_entry: row.ledger.sequence,
+        accepted_loss: row.accepted_loss.clone(),
+    })
 }
 
 fn rotation(state: &State, job: Job) -> Option<&Rotation> {

@@ -23,12 +23,13 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::{BY_ROOT_KEY, NONCE_BYTES, answered, asked, asked_with_token, by_token, is_address};
+use super::{BY_ROOT_KEY, NONCE_BYTES, PURPOSE, answered, asked, asked_with_token, by_token, is_address};
 use crate::{
     config::Admit,
     denied::Denied,
     edge::Edge,
     gate::{ANONYMOUS, Action},
+    trace::request_id,
 };
 
 /// Largest request.
@@ -42,27 +43,26 @@ const ADDRESS_BYTES: usize = 256;
 /// The join service of one node.
 pub(crate) struct Service {
     edge: Arc<Edge>,
-    key: Zeroizing<[u8; 32]>,
     admit: Admit,
     room: Mutex<Room>,
 }
 
 impl Service {
-    /// The service, to be mounted. `key` is that of the proofs.
-    pub(crate) fn mount(edge: Arc<Edge>, key: Zeroizing<[u8; 32]>, admit: Admit) -> JoinServiceServer<Self> {
-        JoinServiceServer::new(Self::new(edge, key, admit)).max_decoding_message_size(REQUEST_BYTES)
+    /// The service, to be mounted.
+    pub(crate) fn mount(edge: Arc<Edge>, admit: Admit) -> JoinServiceServer<Self> {
+        JoinServiceServer::new(Self::new(edge, admit)).max_decoding_message_size(REQUEST_BYTES)
     }
 
-    pub(crate) fn new(edge: Arc<Edge>, key: Zeroizing<[u8; 32]>, admit: Admit) -> Self {
-        Self { edge, key, admit, room: Mutex::new(Room { left: BURST, since: Instant::now() }) }
+    pub(crate) fn new(edge: Arc<Edge>, admit: Admit) -> Self {
+        Self { edge, admit, room: Mutex::new(Room { left: BURST, since: Instant::now() }) }
     }
 
     async fn admit(&self, request: &v1::JoinRequest) -> Result<v1::JoinResponse, Denied> {
         let storage = check_shape(request)?;
-        if !asked_with_token(request).is_proven(&self.key, &request.proof) {
+        let key = self.key_of(request).ok_or_else(|| {
             let message = "the new node does not hold the root key of this cluster";
-            return Err(Denied::edge(Code::RootKeyDiffers, message));
-        }
+            Denied::edge(Code::RootKeyDiffers, message)
+        })?;
         let invitation = self.invitation(request).await?;
         let actor =
             invitation.as_ref().map_or_else(|| BY_ROOT_KEY.to_owned(), |given| by_token(&given.token));
@@ -80,7 +80,16 @@ impl Service {
             return Err(Denied::Internal("an admission has led to something else".into()));
         };
         tracing::info!(%node, address = request.peer_address, "a new node was let in");
-        Ok(self.answer(request, node))
+        Ok(self.answer(request, node, &key))
+    }
+
+    /// The key under which the new node has proven that it holds a root key of this cluster; there are two while one is
+    /// replaced.
+    fn key_of(&self, request: &v1::JoinRequest) -> Option<Zeroizing<[u8; 32]>> {
+        let statement = asked_with_token(request);
+        let roots = self.edge.keys.root_keys(&self.edge.consensus.local());
+        let mut keys = roots.iter().map(|root| root.derive(PURPOSE));
+        keys.find(|key| statement.is_proven(key, &request.proof))
     }
 
     /// What lets the node in, looked at in a state that has every token that was made before.
@@ -106,7 +115,7 @@ impl Service {
         }
     }
 
-    fn answer(&self, request: &v1::JoinRequest, node: NodeId) -> v1::JoinResponse {
+    fn answer(&self, request: &v1::JoinRequest, node: NodeId, key: &[u8; 32]) -> v1::JoinResponse {
         let members = self.edge.consensus.standing().members;
         let peers = members.into_iter().filter(|member| member.id != node);
         let mut answer = v1::JoinResponse {
@@ -114,7 +123,7 @@ impl Service {
             peers: peers.map(|member| (member.id.0, member.peer_address)).collect(),
             proof: Vec::new(),
         };
-        answer.proof = answered(request, &answer).proof(&self.key);
+        answer.proof = answered(request, &answer).proof(key);
         answer
     }
 
@@ -140,6 +149,7 @@ impl JoinService for Service {
         if !self.has_room() {
             return Err((&Denied::Busy("new nodes")).into());
         }
+        let id = request_id(request.metadata());
         let request = request.into_inner();
         match self.admit(&request).await {
             Ok(answer) => Ok(Response::new(answer)),
@@ -151,7 +161,7 @@ impl JoinService for Service {
                     format!("{ANONYMOUS} as {}", by_token(&request.token))
                 };
                 let object = format!("peer/{}", request.peer_address);
-                Err(self.edge.status(&actor, Action::Join, &object, &denied))
+                Err(self.edge.status(&id, &actor, Action::Join, &object, &denied))
             }
         }
     }

@@ -292,6 +292,14 @@ mod tests {
             unreachable!("workers steer no nodes")
         }
 
+        fn ledger(
+            &self,
+            _: u64,
+            _: usize,
+        ) -> BoxFuture<'_, std::io::Result<Vec<model::ledger::LedgerEntry>>> {
+            unreachable!("no worker reads the ledger")
+        }
+
         fn now(&self) -> Time {
             self.clock.now()
         }

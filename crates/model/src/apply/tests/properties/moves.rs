@@ -211,7 +211,7 @@ impl Move {
     fn rotate(&self, state: &State) -> Command {
         let ids: Vec<RotationId> = state.rotations().iter().map(|(id, _)| *id).collect();
         let id = if ids.is_empty() { RotationId(1) } else { pick(&ids, self.b) };
-        match self.a % 10 {
+        match self.a % 11 {
             0..=3 => TriggerSchedule { name: chosen(&SCHEDULES, self.b) }.into(),
             4 | 5 => AbortRotation { id, reason: "wrong day".into() }.into(),
             _ => RetryRotation { id }.into(),
@@ -242,7 +242,7 @@ impl Move {
     fn feed(&self, state: &State) -> Command {
         let who = || chosen(&CONSUMERS, self.b);
         let (first, last) = (u64::from(self.c % 8) + state.revision().saturating_sub(6), state.revision());
-        match self.a % 10 {
+        match self.a % 11 {
             0 | 1 => {
                 let credentials = [chosen(&CREDENTIALS, self.c)].into();
                 let subscription = match self.c % 4 {

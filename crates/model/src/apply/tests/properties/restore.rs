@@ -100,11 +100,18 @@ fn check_versions(truth: &State, state: &State) {
     for (key, true_version) in truth.versions().iter() {
         let version = state.versions().get(key).unwrap_or_else(|| panic!("{key:?} may be used again"));
         assert!(true_version.state.is_live() || !version.state.is_live(), "{key:?} has come back to life");
-        assert!(true_version.state < VersionState::Destroyed || version.sealed.is_none(), "{key:?} has its secret");
+        assert!(
+            true_version.state < VersionState::Destroyed || version.sealed.is_none(),
+            "{key:?} has its secret"
+        );
     }
     for credential in state.credentials().values() {
         let now = truth.credentials().get(&credential.name).unwrap();
-        assert!(credential.current.is_none() || credential.current == now.current, "of `{}`", credential.name);
+        assert!(
+            credential.current.is_none() || credential.current == now.current,
+            "of `{}`",
+            credential.name
+        );
         let lost = state.lost().get(&credential.name).map(|lost| lost.version);
         assert_eq!(credential.current.or(lost), now.current, "what is lost is said to be");
         let active = state.versions_of(&credential.name).filter(|it| it.state == VersionState::Active);
@@ -130,9 +137,13 @@ fn check_the_rest(truth: &State, backup: &State, state: &State) {
 
     assert_eq!(state.revision(), truth.revision(), "the feed goes on where it was");
     assert!(truth.now() <= state.now());
-    assert!(truth.events().iter().map(|(at, it)| (at, &it.about, it.kind)).eq(
-        state.events().iter().map(|(at, it)| (at, &it.about, it.kind))
-    ));
+    assert!(
+        truth
+            .events()
+            .iter()
+            .map(|(at, it)| (at, &it.about, it.kind))
+            .eq(state.events().iter().map(|(at, it)| (at, &it.about, it.kind)))
+    );
     for (name, now) in truth.consumers().iter() {
         let Some(row) = state.consumers().get(name) else { continue };
         if backup.consumers().get(name).is_some_and(|old| old.since == now.since) {
