@@ -3,6 +3,7 @@
 use std::{io, process::ExitCode};
 
 use client::OptionsError;
+use server::node::{ServerError, StartError};
 
 use crate::output;
 
@@ -21,6 +22,8 @@ pub enum Exit {
     Denied = 4,
     /// Refused: precondition, policy, conflict.
     Refused = 5,
+    /// A node has stopped to protect what is stored; starting it again needs a person.
+    Protected = 6,
     /// The command makes no sense as written.
     Usage = 64,
     /// Waiting took too long; the work goes on.
@@ -107,7 +110,8 @@ impl Failure {
             Self::Client(E::Unauthenticated(_) | E::PermissionDenied(_)) => Exit::Denied,
             Self::Client(E::NoLeader(_) | E::Unreachable { .. } | E::Unknown { .. }) => Exit::Unreachable,
             Self::Client(E::Options(_)) => Exit::Usage,
-            Self::Client(E::Failed { .. } | E::Gap { .. }) | Self::Output(_) | Self::Other(_) => Exit::Failed,
+            Self::Other(error) => error.downcast_ref().map_or(Exit::Failed, of_a_node),
+            Self::Client(E::Failed { .. } | E::Gap { .. }) | Self::Output(_) => Exit::Failed,
         }
     }
 
@@ -164,6 +168,26 @@ impl Failure {
     }
 }
 
+/// How a node ends, for whoever starts it again: deploy/systemd/revolve.service does not for what only a person can mend.
+fn of_a_node(error: &ServerError) -> Exit {
+    match error {
+        ServerError::Fatal(_)
+        | ServerError::Cluster(StartError::Log { .. } | StartError::Quarantined { .. }) => Exit::Protected,
+        ServerError::Config(_) | ServerError::RootKey(_) | ServerError::BootstrapToken { .. } => Exit::Usage,
+        ServerError::Listen { .. }
+        | ServerError::Tls { .. }
+        | ServerError::Serve(_)
+        | ServerError::Cluster(
+            StartError::Settings(_)
+            | StartError::Keys(_)
+            | StartError::Damaged { .. }
+            | StartError::Data { .. }
+            | StartError::Raft(_)
+            | StartError::Listen(_),
+        ) => Exit::Failed,
+    }
+}
+
 /// Prints what clap has to say: help and version to stdout, usage errors to stderr.
 pub fn from_clap(error: &clap::Error) -> ExitCode {
     let printed = error.print();
@@ -177,6 +201,7 @@ pub fn from_clap(error: &clap::Error) -> ExitCode {
 mod tests {
     use super::*;
     use client::{Error, Refused};
+    use server::config::ConfigError;
 
     #[test]
     fn every_failure_ends_with_the_documented_code() {
@@ -192,6 +217,8 @@ mod tests {
             (Error::Options(OptionsError::Plaintext { address: String::new() }).into(), 5),
             (Failure::usage("", ""), 64),
             (anyhow::anyhow!("other").into(), 1),
+            (anyhow::Error::from(ServerError::Fatal("disk".into())).into(), 6),
+            (anyhow::Error::from(ServerError::Config(ConfigError::NoRootKey)).into(), 64),
         ];
         for (failure, code) in cases {
             assert_eq!(failure.exit() as u8, code, "{failure:?}");

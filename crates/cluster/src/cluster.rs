@@ -227,6 +227,7 @@ impl Cluster {
                 .map(|(id, member)| (NodeId(*id), member.address.clone()))
                 .collect(),
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
+            room: self.0.space.room(),
             full: self.0.space.is_full_here(),
             clock_off: self.0.clock.off(),
             fatal: self.0.fatal.reason(),

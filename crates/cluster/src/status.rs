@@ -61,6 +61,8 @@ pub struct Status {
     pub members: BTreeMap<NodeId, String>,
     /// Known to the leader alone: what it hears from the others.
     pub peers: BTreeMap<NodeId, PeerStatus>,
+    /// The bytes free on its disk.
+    pub room: u64,
     /// Whether its disk is full: it takes on nothing more.
     pub full: bool,
     /// How far this node's wall clock is off what it takes the time to be, in milliseconds, when it is not followed.

@@ -82,7 +82,9 @@ async fn scrape(State(health): State<Health>, headers: HeaderMap) -> Response {
         Ok(call) => call,
         Err(status) => return (code_of(status.code()), format!("{}\n", status.message())).into_response(),
     };
-    let text = metrics::exposition(&health.cluster.status(), &call.known(), call.now(), &health.edge.load());
+    let is_stopping = health.edge.shutdown.is_cancelled();
+    let (status, load) = (health.cluster.status(), health.edge.load());
+    let text = metrics::exposition(&status, is_stopping, &call.known(), call.now(), &load);
     ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 

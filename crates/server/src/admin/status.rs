@@ -92,7 +92,7 @@ fn grant(state: &State, job: Job) -> Option<&Grant> {
 }
 
 /// Whether there is, or may be, a temporary user at the target.
-const fn is_out(grant: &Grant) -> bool {
+pub(crate) const fn is_out(grant: &Grant) -> bool {
     match grant.stage {
         GrantStage::Prepare
         | GrantStage::Install
