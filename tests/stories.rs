@@ -6,6 +6,7 @@ mod stories {
     mod break_glass;
     mod clocks;
     mod crash;
+    mod deploy;
     mod disk_faults;
     mod drain;
     mod harness;
@@ -15,6 +16,7 @@ mod stories {
     mod no_leaks;
     mod on_time;
     mod operate;
+    mod operate_docs;
     mod power_loss;
     mod provider_postgres;
     mod readme;

@@ -86,7 +86,7 @@ async fn the_lead_is_handed_over_when_asked_and_before_a_node_stops() {
 }
 
 /// The answer to a request over HTTP/1.1: its code and its body.
-async fn get(cluster: &Cluster, id: u64, path: &str, token: Option<&str>) -> (u16, String) {
+pub(super) async fn get(cluster: &Cluster, id: u64, path: &str, token: Option<&str>) -> (u16, String) {
     let mut stream = TcpStream::connect(cluster.client_address(id)).await.unwrap();
     let bearer = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
     let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{bearer}\r\n");
