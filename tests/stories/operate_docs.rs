@@ -122,6 +122,8 @@ fn every_alert_has_its_place_in_the_runbook_and_the_other_way_round() {
 #[tokio::test]
 async fn prometheus_takes_the_figures_of_a_node_and_every_alert_finds_its_own() {
     let cluster = Cluster::start().await;
+    let registered = cluster.cli(["consumer", "register", "gateway", "--owner", "team-edge", "--all"]);
+    assert!(registered.status.success(), "{}", String::from_utf8_lossy(&registered.stderr));
     let (leader, token) = (cluster.leader().await, cluster.admin_token());
     let figures = eventually("figures of a leader that hears the others", WITHIN, async || {
         let (_, text) = get(&cluster, leader, "/metrics", Some(token.expose_secret())).await;

@@ -3,7 +3,10 @@
 use std::{io, process::ExitCode};
 
 use client::OptionsError;
-use server::node::{ServerError, StartError};
+use server::{
+    config::ConfigError,
+    node::{ServerError, StartError},
+};
 
 use crate::output;
 
@@ -110,6 +113,7 @@ impl Failure {
             Self::Client(E::Unauthenticated(_) | E::PermissionDenied(_)) => Exit::Denied,
             Self::Client(E::NoLeader(_) | E::Unreachable { .. } | E::Unknown { .. }) => Exit::Unreachable,
             Self::Client(E::Options(_)) => Exit::Usage,
+            Self::Other(error) if error.is::<ConfigError>() => Exit::Usage,
             Self::Other(error) => error.downcast_ref().map_or(Exit::Failed, of_a_node),
             Self::Client(E::Failed { .. } | E::Gap { .. }) | Self::Output(_) => Exit::Failed,
         }
@@ -201,7 +205,6 @@ pub fn from_clap(error: &clap::Error) -> ExitCode {
 mod tests {
     use super::*;
     use client::{Error, Refused};
-    use server::config::ConfigError;
 
     #[test]
     fn every_failure_ends_with_the_documented_code() {
@@ -219,6 +222,7 @@ mod tests {
             (anyhow::anyhow!("other").into(), 1),
             (anyhow::Error::from(ServerError::Fatal("disk".into())).into(), 6),
             (anyhow::Error::from(ServerError::Config(ConfigError::NoRootKey)).into(), 64),
+            (anyhow::Error::from(ConfigError::NoNumber).into(), 64),
         ];
         for (failure, code) in cases {
             assert_eq!(failure.exit() as u8, code, "{failure:?}");

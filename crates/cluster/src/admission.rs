@@ -24,6 +24,7 @@ use crate::{
     clock::{Clock, Heard, difference},
     disk::Layout,
     fatal::Fatal,
+    heartbeat::Heartbeat,
     machine::blocking,
     membership::Rejoined,
     peer::Peers,
@@ -117,6 +118,8 @@ pub(crate) struct Description {
 pub(crate) struct Gate {
     inner: Mutex<Held>,
     permitted: Notify,
+    /// When a message of a leader was last let in.
+    pub(crate) heartbeat: Heartbeat,
 }
 
 struct Held {
@@ -138,7 +141,7 @@ pub(crate) enum Closed {
 impl Gate {
     pub(crate) fn new(storage: Uuid) -> Self {
         let held = Held { storage, admission: Admission::Asking, open: false };
-        Self { inner: Mutex::new(held), permitted: Notify::new() }
+        Self { inner: Mutex::new(held), permitted: Notify::new(), heartbeat: Heartbeat::default() }
     }
 
     /// The UUID of this node's storage.

@@ -14,6 +14,7 @@ mod form;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod handover;
+mod heartbeat;
 mod log;
 mod machine;
 mod membership;

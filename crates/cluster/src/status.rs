@@ -35,7 +35,7 @@ pub struct Status {
     pub storage: String,
     /// Whether it takes part with that storage.
     pub admission: Admission,
-    /// The leader, as far as this node knows.
+    /// The leader, as far as this node knows and while it is heard.
     pub leader: Option<NodeId>,
     /// Whether this node leads.
     pub is_leader: bool,

@@ -178,7 +178,7 @@ impl Peer for Service {
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.is_open(&request)?;
         let certificates = request.peer_certs();
-        let space = Arc::clone(&self.space);
+        let (space, gate) = (Arc::clone(&self.space), Arc::clone(&self.gate));
         let mut known = None;
         // The first request that cannot be read, is not the sender's to make, or has no room, ends the stream.
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
@@ -193,6 +193,7 @@ impl Peer for Service {
                 speaks_for(certificates.clone(), leader).ok()?;
                 known = Some(leader);
             }
+            gate.heartbeat.note();
             Some(request)
         });
         let requests = requests.take_until(self.shutdown.clone().cancelled_owned());
