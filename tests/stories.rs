@@ -8,6 +8,7 @@ mod stories {
     mod clocks_together;
     mod crash;
     mod daylight_saving;
+    mod deploy;
     mod diagnose;
     mod disk_faults;
     mod drain;
@@ -20,6 +21,7 @@ mod stories {
     mod no_leaks;
     mod on_time;
     mod operate;
+    mod operate_docs;
     mod power_loss;
     mod provider_postgres;
     mod readme;

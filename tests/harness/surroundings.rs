@@ -36,6 +36,12 @@ pub fn faketime() -> PathBuf {
     required("REVOLVE_TEST_FAKETIME")
 }
 
+/// Prometheus' own checker of figures and alerts.
+#[must_use]
+pub fn promtool() -> PathBuf {
+    required("REVOLVE_TEST_PROMTOOL")
+}
+
 fn required(variable: &str) -> PathBuf {
     match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),

@@ -41,7 +41,7 @@ async fn a_node_whose_disk_fails_ends_and_nothing_acknowledged_is_lost() {
         order(&play.cluster, victim, &hinder(call, Fate::Fails, below));
         let (status, said) = play.cluster.wait_for_end(victim, WITHIN).await;
         let what = format!("{call:?} below {below} of node {victim}, leader {leader}");
-        assert_eq!(status.code(), Some(1), "{what}");
+        assert_eq!(status.code(), Some(6), "{what}");
         let last = said.lines().last().unwrap_or_default();
         for word in
             ["stopped to protect what is stored", "node-", "Input/output error", "start this node again"]

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use harness::{Child, Postgres, cluster::revolve, eventually, port, surroundings};
+use harness::{
+    Child, Postgres,
+    cluster::revolve,
+    console::{Typed, blocks, commands},
+    eventually, port, surroundings,
+};
 use nix::sys::signal::Signal;
 use snapbox::IntoData;
 use tempfile::TempDir;
@@ -25,7 +30,7 @@ async fn dev_does_what_the_readme_shows_and_ends_cleanly_upon_ctrl_c() {
     let output = dev.process.stdout();
     let seen: Vec<&str> = output.lines().collect();
     let mut rest = seen.as_slice();
-    for block in blocks("dev") {
+    for block in blocks(README, "dev") {
         for shown in block.lines() {
             let place = rest.iter().position(|line| pattern(line) == pattern(shown));
             let place =
@@ -77,7 +82,8 @@ async fn the_quickstart_runs_as_written() {
     let postgres = Postgres::start().await;
     let dev = Dev::start(&[]).await;
     let place = workplace(&postgres);
-    for (command, code, expected) in blocks("quickstart").flat_map(commands) {
+    for typed in blocks(README, "quickstart").into_iter().flat_map(commands) {
+        let Typed { command, code, output: expected, .. } = typed;
         let output = Command::new("sh")
             .args(["-c", &command])
             .current_dir(place.path())
@@ -151,41 +157,6 @@ fn workplace(postgres: &Postgres) -> TempDir {
     std::os::unix::fs::symlink(fs::canonicalize(surroundings::revolve_bin()).unwrap(), path("bin/revolve"))
         .unwrap();
     folder
-}
-
-/// The fenced blocks of the README that are marked for `story`, in order.
-fn blocks(story: &str) -> impl Iterator<Item = &'static str> {
-    let mark = format!("<!-- story: {story} -->\n```");
-    let found: Vec<&str> = README
-        .split(mark.as_str())
-        .skip(1)
-        .map(|rest| {
-            rest.split_once('\n')
-                .and_then(|(_, rest)| rest.split_once("\n```"))
-                .expect("the fence is closed")
-                .0
-        })
-        .collect();
-    assert!(!found.is_empty(), "the README has blocks for `{story}`");
-    found.into_iter()
-}
-
-/// The commands of a console block: what is typed, the exit code expected, and the output expected.
-fn commands(block: &str) -> Vec<(String, i32, String)> {
-    let text = format!("\n{block}\n");
-    text.split("\n$ ")
-        .skip(1)
-        .map(|part| {
-            let (command, rest) = part.split_once('\n').unwrap_or((part, ""));
-            let (code, output) = match rest.strip_prefix("? ").and_then(|rest| rest.split_once('\n')) {
-                Some((code, output)) => (code.trim().parse().expect("an exit code"), output),
-                None => (0, rest),
-            };
-            let output = output.trim_end_matches('\n');
-            let output = if output.is_empty() { String::new() } else { format!("{output}\n") };
-            (command.to_owned(), code, output)
-        })
-        .collect()
 }
 
 /// A line without the time at its start, which differs from run to run.

@@ -3,6 +3,10 @@
 use std::{io, process::ExitCode};
 
 use client::{CertificateProblem, OptionsError};
+use server::{
+    config::ConfigError,
+    node::{ServerError, StartError},
+};
 
 use crate::output;
 
@@ -21,6 +25,8 @@ pub enum Exit {
     Denied = 4,
     /// Refused: precondition, policy, conflict.
     Refused = 5,
+    /// A node has stopped to protect what is stored; starting it again needs a person.
+    Protected = 6,
     /// The command makes no sense as written.
     Usage = 64,
     /// Waiting took too long; the work goes on.
@@ -109,7 +115,9 @@ impl Failure {
             Self::Client(E::Certificate { .. }) => Exit::Unreachable,
             Self::Client(E::NoLeader(_) | E::Unreachable { .. } | E::Unknown { .. }) => Exit::Unreachable,
             Self::Client(E::Options(_)) => Exit::Usage,
-            Self::Client(E::Failed { .. } | E::Gap { .. }) | Self::Output(_) | Self::Other(_) => Exit::Failed,
+            Self::Other(error) if error.is::<ConfigError>() => Exit::Usage,
+            Self::Other(error) => error.downcast_ref().map_or(Exit::Failed, of_a_node),
+            Self::Client(E::Failed { .. } | E::Gap { .. }) | Self::Output(_) => Exit::Failed,
         }
     }
 
@@ -184,6 +192,29 @@ const fn of_certificate(problem: CertificateProblem) -> &'static str {
     }
 }
 
+/// How a node ends, for whoever starts it again: deploy/systemd/revolve.service does not for what only a person can mend.
+fn of_a_node(error: &ServerError) -> Exit {
+    match error {
+        ServerError::Fatal(_)
+        | ServerError::Cluster(StartError::Log { .. } | StartError::Quarantined { .. }) => Exit::Protected,
+        ServerError::Unfit(_) => Exit::Refused,
+        ServerError::Config(_) | ServerError::RootKey(_) | ServerError::BootstrapToken { .. } => Exit::Usage,
+        ServerError::Listen { .. }
+        | ServerError::Tls(_)
+        | ServerError::Join(_)
+        | ServerError::Serve(_)
+        | ServerError::Cluster(
+            StartError::Settings(_)
+            | StartError::Keys(_)
+            | StartError::Unfit(_)
+            | StartError::Damaged { .. }
+            | StartError::Data { .. }
+            | StartError::Raft(_)
+            | StartError::Listen(_),
+        ) => Exit::Failed,
+    }
+}
+
 /// Prints what clap has to say: help and version to stdout, usage errors to stderr.
 pub fn from_clap(error: &clap::Error) -> ExitCode {
     let printed = error.print();
@@ -214,6 +245,9 @@ mod tests {
             (Error::Options(OptionsError::Plaintext { address: String::new() }).into(), 5),
             (Failure::usage("", ""), 64),
             (anyhow::anyhow!("other").into(), 1),
+            (anyhow::Error::from(ServerError::Fatal("disk".into())).into(), 6),
+            (anyhow::Error::from(ServerError::Config(ConfigError::NoRootKey)).into(), 64),
+            (anyhow::Error::from(ConfigError::NoNumber).into(), 64),
         ];
         for (failure, code) in cases {
             assert_eq!(failure.exit() as u8, code, "{failure:?}");

@@ -24,6 +24,7 @@ use crate::{
     clock::{Clock, Heard, difference},
     disk::Layout,
     fatal::Fatal,
+    heartbeat::Heartbeat,
     machine::blocking,
     membership::Rejoined,
     peer::Peers,
@@ -126,6 +127,8 @@ pub(crate) struct Gate {
     inner: Mutex<Held>,
     permitted: Notify,
     doubted: Notify,
+    /// When a message of a leader was last let in.
+    pub(crate) heartbeat: Heartbeat,
 }
 
 struct Held {
@@ -147,7 +150,12 @@ pub(crate) enum Closed {
 impl Gate {
     pub(crate) fn new(storage: Uuid) -> Self {
         let held = Held { storage, admission: Admission::Asking, open: false };
-        Self { inner: Mutex::new(held), permitted: Notify::new(), doubted: Notify::new() }
+        Self {
+            inner: Mutex::new(held),
+            permitted: Notify::new(),
+            doubted: Notify::new(),
+            heartbeat: Heartbeat::default(),
+        }
     }
 
     /// The UUID of this node's storage.

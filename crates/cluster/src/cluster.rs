@@ -52,6 +52,9 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long another node may take to take over the lead of one that stops.
 const STEP_DOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A leader that was not heard for as long as this many of the longest elections take is named no more.
+const SILENT_ELECTIONS: u32 = 3;
+
 /// A running node. Clones are handles to the same node.
 #[derive(Clone)]
 pub struct Cluster(Arc<Inner>);
@@ -237,7 +240,7 @@ impl Cluster {
             node: self.0.settings.node,
             storage: self.0.gate.storage().to_string(),
             admission: self.0.gate.admission(),
-            leader: metrics.current_leader.map(NodeId),
+            leader: metrics.current_leader.map(NodeId).filter(|leader| self.hears(*leader)),
             is_leader: metrics.state == ServerState::Leader,
             term: metrics.current_term,
             last_log: metrics.last_log_index,
@@ -260,6 +263,7 @@ impl Cluster {
                 .collect(),
             leader_hears: self.0.heard.said(),
             peers: status::peers(&metrics, self.0.settings.timing.heartbeat),
+            room: self.0.space.room(),
             full: self.0.space.is_full_here(),
             clock_off: self.0.clock.off(),
             certificate_expires: self.0.tls.expires(),
@@ -288,6 +292,12 @@ impl Cluster {
     #[must_use]
     pub fn refusals(&self) -> broadcast::Receiver<RefusedPeer> {
         self.0.tls.refusals()
+    }
+
+    /// Whether the leader that Raft names is more than a memory.
+    fn hears(&self, leader: NodeId) -> bool {
+        let patience = self.0.settings.timing.election_max * SILENT_ELECTIONS;
+        leader == self.0.settings.node || self.0.gate.heartbeat.is_within(patience)
     }
 
     /// Term and SHA-256 of each entry that the log of this node holds, by index: what two nodes hold of what is committed

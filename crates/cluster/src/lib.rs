@@ -16,6 +16,7 @@ mod found;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod handover;
+mod heartbeat;
 mod known;
 mod ledger;
 mod log;

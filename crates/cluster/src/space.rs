@@ -143,8 +143,8 @@ impl Space {
         full > others.len() / 2
     }
 
-    /// A file system that cannot be asked is found out by whoever writes to it.
-    fn room(&self) -> u64 {
+    /// The bytes free. A file system that cannot be asked is found out by whoever writes to it.
+    pub(crate) fn room(&self) -> u64 {
         self.look().unwrap_or_else(|error| {
             tracing::warn!(%error, "the room on the disk is not known");
             self.room.load(Ordering::Relaxed)

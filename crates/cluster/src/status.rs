@@ -37,7 +37,7 @@ pub struct Status {
     pub storage: String,
     /// Whether it takes part with that storage.
     pub admission: Admission,
-    /// The leader, as far as this node knows.
+    /// The leader, as far as this node knows and while it is heard.
     pub leader: Option<NodeId>,
     /// Whether this node leads.
     pub is_leader: bool,
@@ -67,6 +67,8 @@ pub struct Status {
     pub leader_hears: BTreeMap<NodeId, PeerStatus>,
     /// Known to the leader alone: what it hears from the others.
     pub peers: BTreeMap<NodeId, PeerStatus>,
+    /// The bytes free on its disk.
+    pub room: u64,
     /// Whether its disk is full: it takes on nothing more.
     pub full: bool,
     /// How far this node's wall clock is off what it takes the time to be, in milliseconds, when it is not followed.

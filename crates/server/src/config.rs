@@ -20,18 +20,19 @@ const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::f
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// This node's number; unique in the cluster and never reused. 0, or left out, for one that the cluster gives, see
-    /// [`Config::join`].
+    /// This node's number; unique in the cluster and never reused. `REVOLVE_NODE` takes its place. 0, or left out, for one
+    /// that the cluster gives, see [`Config::join`].
     #[serde(default)]
     pub node: u64,
-    /// The folder of this node's log and state.
+    /// The folder of this node's log and state. `REVOLVE_DATA` takes its place.
     pub data: PathBuf,
     /// The file with the root key, mode 0600; the same key on every node. `REVOLVE_ROOT_KEY` takes its place.
     pub root_key_file: Option<PathBuf>,
     /// The file with the root key that is to take the place of this node's; `root_key_file` with `.next` behind it when
     /// absent. It need not be there. `REVOLVE_NEXT_ROOT_KEY` takes its place.
     pub next_root_key_file: Option<PathBuf>,
-    /// The file with the first admin token, made by `revolve server init`; read until the cluster has a token.
+    /// The file with the first admin token, made by `revolve server init`; read until the cluster has a token, and may be
+    /// removed or empty from then on.
     pub bootstrap_token_file: Option<PathBuf>,
     /// Where clients and peers are listened for.
     pub listen: Listen,
@@ -65,7 +66,8 @@ pub struct Listen {
     pub client: SocketAddr,
     /// The peer port; mutual TLS always.
     pub peer: SocketAddr,
-    /// Where others reach the client port, `host:port`; the listening address when absent.
+    /// Where others reach the client port, `host:port`; the listening address when absent. `REVOLVE_ADVERTISE` takes its
+    /// place.
     pub advertise: Option<String>,
     /// Who must show a certificate on the client port.
     #[serde(default)]
@@ -251,12 +253,21 @@ pub enum ConfigError {
         /// What is wrong, and where.
         message: String,
     },
+    /// A variable cannot stand for the setting.
+    #[error("`{variable}` is not {wanted}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What it has to be.
+        wanted: &'static str,
+    },
     /// A peer's number is not a number.
     #[error("`{0}` under `peers` is not a node number such as `1`")]
     PeerNumber(String),
     /// Neither the file nor the cluster says which node this is.
     #[error(
-        "no `node` is set: set it and list it under `peers`, or leave both out and name the cluster under `join.servers`"
+        "the node has no number: set `node` (or REVOLVE_NODE) and list it under `peers`, or leave both out and name the \
+         cluster under `join.servers`"
     )]
     NoNumber,
     /// This node is not in the list.
@@ -277,11 +288,17 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a configuration. Relative paths in it are taken from the folder it lies in.
+    /// Reads and checks a configuration. Relative paths in it are taken from the folder it lies in. What differs from
+    /// node to node may come from the environment, so that all nodes can share one file.
     ///
     /// # Errors
     /// The first thing found wrong.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_in(path, |variable| std::env::var(variable).ok())
+    }
+
+    /// The same, with the values that `environment` has for variables.
+    fn load_in(path: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
         let mut config: Self = toml::from_str(&text)
@@ -298,8 +315,29 @@ impl Config {
         for path in paths.into_iter().chain(join).flatten().chain(tls) {
             *path = folder.join(&path);
         }
+        config.overlay(environment)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// The environment stands above the file.
+    fn overlay(&mut self, environment: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        if let Some(number) = environment("REVOLVE_NODE") {
+            let wanted = "a node number such as `1`";
+            self.node =
+                number.parse().map_err(|_| ConfigError::Variable { variable: "REVOLVE_NODE", wanted })?;
+        }
+        if let Some(folder) = environment("REVOLVE_DATA") {
+            self.data = PathBuf::from(folder);
+            if !self.data.is_absolute() {
+                let wanted = "an absolute path";
+                return Err(ConfigError::Variable { variable: "REVOLVE_DATA", wanted });
+            }
+        }
+        if let Some(address) = environment("REVOLVE_ADVERTISE") {
+            self.listen.advertise = Some(address);
+        }
+        Ok(())
     }
 
     /// Checks what the shape of the file cannot say.
@@ -383,10 +421,15 @@ mod tests {
     use super::*;
 
     fn load(text: &str) -> Result<Config, ConfigError> {
+        load_in(text, &[])
+    }
+
+    fn load_in(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.toml");
         fs::write(&path, text).unwrap();
-        Config::load(&path)
+        let find = |wanted: &str| environment.iter().find(|(name, _)| *name == wanted);
+        Config::load_in(&path, |variable| find(variable).map(|(_, value)| (*value).to_owned()))
     }
 
     const GOOD: &str = r#"
@@ -405,6 +448,20 @@ mod tests {
         let config = load(GOOD).unwrap();
         assert!(config.data.is_absolute() && config.data.ends_with("data"));
         assert_eq!(config.peer_addresses().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn one_file_serves_all_nodes_where_the_environment_says_which_this_is() {
+        let shared = GOOD.replace("node = 1", "");
+        assert!(matches!(load(&shared), Err(ConfigError::NoNumber)));
+        let own = [("REVOLVE_NODE", "1"), ("REVOLVE_DATA", "/srv/r"), ("REVOLVE_ADVERTISE", "r-1.r:7800")];
+        let config = load_in(&shared, &own).unwrap();
+        assert_eq!((config.node, config.data.to_str().unwrap()), (1, "/srv/r"));
+        assert_eq!(config.listen.advertise.as_deref(), Some("r-1.r:7800"));
+        let refused = |name, value| load_in(GOOD, &[(name, value)]).unwrap_err().to_string();
+        assert_eq!(refused("REVOLVE_NODE", "r-1"), "`REVOLVE_NODE` is not a node number such as `1`");
+        assert_eq!(refused("REVOLVE_NODE", "2"), "node 2 is not listed under `peers`");
+        assert_eq!(refused("REVOLVE_DATA", "srv"), "`REVOLVE_DATA` is not an absolute path");
     }
 
     #[test]

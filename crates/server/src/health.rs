@@ -130,8 +130,11 @@ async fn scrape(State(health): State<Health>, headers: HeaderMap) -> Response {
         Ok(call) => call,
         Err(status) => return (code_of(status.code()), format!("{}\n", status.message())).into_response(),
     };
+    let is_stopping = health.edge.shutdown.is_cancelled();
     let (status, edge) = (health.cluster.status(), &health.edge);
-    let text = metrics::exposition(&status, &call.known(), call.now(), &edge.load(), edge.port.expires());
+    let expires = edge.port.expires();
+    let text =
+        metrics::exposition(&status, is_stopping, &call.known(), call.now(), &edge.load(), expires);
     ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 

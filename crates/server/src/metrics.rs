@@ -1,35 +1,40 @@
 //! The figures of a node, as OpenMetrics. They are read from the state and from Raft when they are asked for, so none of
 //! them can be out of step with what it counts.
 
-use std::{collections::BTreeSet, fs, sync::atomic::AtomicU64};
+use std::{collections::BTreeSet, fs, sync::atomic::AtomicU64, time::Duration};
 
 use cluster::{Admission, Status};
 use model::{State, attempt::Job, grant::GrantStage, rotation::Stage, time::Time};
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{family::Family, gauge::Gauge, info::Info},
+    metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use crate::edge::Load;
+use crate::{admin::status, edge::Load, health};
 
 type Number = Gauge<f64, AtomicU64>;
 
 /// The figures as text.
 pub(crate) fn exposition(
     status: &Status,
+    is_stopping: bool,
     state: &State,
     now: Time,
     load: &Load,
     client_certificate_expires: Option<Time>,
 ) -> String {
     let mut figures = Figures(Registry::with_prefix("revolve"));
-    figures.0.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    let version = [(env!("CARGO_PKG_VERSION").to_owned(), 1)];
+    figures.each("build_info", "The program", "version", version);
+    let ready = health::unready(status, is_stopping).is_empty();
+    figures.set("ready", "Whether this node is of use now, as /readyz says", ready.into());
     raft(&mut figures, status);
     storage(&mut figures, status);
     edge(&mut figures, load);
     certificates(&mut figures, now, status.certificate_expires, client_certificate_expires);
     held(&mut figures, state, now);
+    jobs(&mut figures, state, now);
     consumers(&mut figures, state, now);
     keys(&mut figures, state);
     let mut text = String::new();
@@ -42,8 +47,12 @@ struct Figures(Registry);
 impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "OpenMetrics counts in floating point")]
     fn set(&mut self, name: &str, help: &str, value: u64) {
+        self.measure(name, help, value as f64);
+    }
+
+    fn measure(&mut self, name: &str, help: &str, value: f64) {
         let gauge = Number::default();
-        gauge.set(value as f64);
+        gauge.set(value);
         self.0.register(name, help, gauge);
     }
 
@@ -91,8 +100,9 @@ fn storage(figures: &mut Figures, status: &Status) {
     let admitted = status.admission == Admission::Admitted;
     figures.set("storage_admitted", "Whether this node takes part with its storage", admitted.into());
     figures.set("storage_full", "Whether the disk is full and nothing more is taken on", status.full.into());
-    let off = status.clock_off.unwrap_or_default().unsigned_abs();
-    figures.set("clock_off_milliseconds", "How far the wall clock is off while it is not followed", off);
+    figures.set("storage_free_bytes", "Room on the disk of this node", status.room);
+    let off = Duration::from_millis(status.clock_off.unwrap_or_default().unsigned_abs()).as_secs_f64();
+    figures.measure("clock_off_seconds", "How far the wall clock is off while it is not followed", off);
     let resident = resident_bytes().unwrap_or_default();
     figures.set("process_resident_memory_bytes", "Memory of this process", resident);
     let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
@@ -121,12 +131,22 @@ fn held(figures: &mut Figures, state: &State, now: Time) {
     figures.set("schedules_overdue", "Schedules whose instant has passed without a rotation", count(overdue));
     figures.set("feed_revision", "The last revision of the feed", state.revision());
     figures.set("audit_records", "Records in the audit log", state.audit_head().sequence);
+    let reviews = state.reviews_due(now).count();
+    figures.set(
+        "reviews_overdue",
+        "Identities and exceptions that had to be looked at again",
+        count(reviews),
+    );
+}
+
+/// What is under way at targets: rotations, break-glass grants, and the steps that are owed for them.
+fn jobs(figures: &mut Figures, state: &State, now: Time) {
     let mut rotations = Vec::new();
     let mut grants = Vec::new();
     for job in state.open_jobs() {
         match job {
             Job::Rotation(id) => rotations.extend(state.rotations().get(&id).map(|row| row.stage)),
-            Job::Grant(id) => grants.extend(state.grants().get(&id).map(|row| row.stage)),
+            Job::Grant(id) => grants.extend(state.grants().get(&id)),
         }
     }
     let quarantined = rotations.iter().filter(|stage| **stage == Stage::Quarantined).count();
@@ -137,13 +157,25 @@ fn held(figures: &mut Figures, state: &State, now: Time) {
         (name.to_owned(), count(rotations.iter().filter(|stage| stage.as_str() == name).count()))
     });
     figures.each("rotations_in_stage", "Rotations that have not ended, by stage", "stage", by_stage);
-    let at = |wanted: GrantStage| count(grants.iter().filter(|stage| **stage == wanted).count());
+    let at = |wanted: GrantStage| count(grants.iter().filter(|grant| grant.stage == wanted).count());
     figures.set("grants_active", "Break-glass grants in force", at(GrantStage::Active));
+    let past_end =
+        grants.iter().filter(|grant| status::is_out(grant) && grant.expires.is_some_and(|end| end < now));
+    figures.set(
+        "grants_past_end",
+        "Break-glass grants whose end has passed and whose user may still be at the target",
+        count(past_end.count()),
+    );
     figures.set(
         "grants_awaiting_review",
         "Break-glass grants that ended and nobody has reviewed",
         at(GrantStage::AwaitingReview),
     );
+    let nodes = || state.nodes().values().map(|node| node.id);
+    let waiting = nodes().map(|node| (node.to_string(), count(state.work(node, now).len())));
+    figures.each("steps_waiting", "Steps that the node's workers could begin now", "node", waiting);
+    let begun = nodes().map(|node| (node.to_string(), count(state.attempts_of(node).len())));
+    figures.each("steps_under_way", "Steps that the node's workers have begun", "node", begun);
 }
 
 fn keys(figures: &mut Figures, state: &State) {
@@ -155,10 +187,13 @@ fn keys(figures: &mut Figures, state: &State) {
 fn consumers(figures: &mut Figures, state: &State, now: Time) {
     let mut lag = Vec::new();
     let mut age = Vec::new();
+    let mut late = Vec::new();
     for consumer in state.consumers().values() {
         let mut outstanding = state.outstanding_of(consumer).peekable();
         let oldest = outstanding.peek().map_or(0, |event| now.since(event.at).0 / 1_000);
         age.push((consumer.name.to_string(), oldest));
+        let overdue = state.outstanding_of(consumer).filter(|event| event.deadline < now);
+        late.push((consumer.name.to_string(), count(overdue.count())));
         lag.push((consumer.name.to_string(), count(outstanding.count())));
     }
     figures.each("consumer_lag_events", "Events that the consumer has not answered", "consumer", lag);
@@ -168,6 +203,8 @@ fn consumers(figures: &mut Figures, state: &State, now: Time) {
         "consumer",
         age,
     );
+    let help = "Events that the consumer has not answered by their deadline";
+    figures.each("consumer_overdue_events", help, "consumer", late);
 }
 
 /// From `/proc/self/statm`: pages of memory, the second number those that are resident.
@@ -186,7 +223,8 @@ mod tests {
 
     #[test]
     fn every_figure_has_a_help_text_and_a_value() {
-        let text = exposition(&Status::default(), &State::default(), Time(0), &Load::default(), Some(Time(7_000)));
+        let (state, load) = (State::default(), Load::default());
+        let text = exposition(&Status::default(), false, &state, Time(0), &load, Some(Time(7_000)));
         for name in
             ["revolve_raft_term", "revolve_credentials", "revolve_storage_full", "revolve_calls_waiting"]
         {
@@ -195,6 +233,18 @@ mod tests {
         }
         assert!(text.contains("\nrevolve_certificate_expiry_seconds{kind=\"client\"} 7.0\n"), "{text}");
         assert!(text.contains("revolve_build_info{version="), "{text}");
+        // `promtool check metrics` wants base units and no type that Prometheus' own text does not have.
+        let off = exposition(
+            &Status { clock_off: Some(-1_500), ..Status::default() },
+            false,
+            &state,
+            Time(0),
+            &load,
+        );
+        assert!(
+            off.contains("\nrevolve_clock_off_seconds 1.5\n") && off.contains("\nrevolve_ready 0.0\n"),
+            "{off}"
+        );
         assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -4,6 +4,7 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use api::v1::join_service_server::JoinServiceServer;
 use axum::middleware::from_fn;
+pub use cluster::StartError;
 use cluster::{Cluster, StateCheck};
 use futures::FutureExt as _;
 use model::{
@@ -192,7 +193,7 @@ impl Server {
         let own = roots.first().ok_or(ConfigError::NoRootKey)?;
         let config = join::number(config, own, &shutdown).await?;
         let keys = Arc::new(Keyring::new(roots));
-        let bootstrap = config.bootstrap_token_file.as_ref().map(bootstrap_token).transpose()?;
+        let bootstrap = config.bootstrap_token_file.as_ref().map(bootstrap_token).transpose()?.flatten();
         let mut settings =
             cluster::Settings::new(NodeId(config.node), config.peer_addresses()?, config.data.clone());
         settings.timing = config.timing.into();
@@ -381,11 +382,34 @@ pub fn root_key(config: &Config) -> Result<workers::RootKey, ServerError> {
     Ok(KeyFiles::of(config).read()?.into_iter().next().ok_or(ConfigError::NoRootKey)?)
 }
 
-/// Reads the first token and keeps its hash alone.
-fn bootstrap_token(path: &PathBuf) -> Result<BootstrapToken, ServerError> {
+/// Reads the first token and keeps its hash alone. Once the cluster has a token the file is better removed, and its
+/// absence must not keep the node from starting.
+fn bootstrap_token(path: &PathBuf) -> Result<Option<BootstrapToken>, ServerError> {
     let unusable = |problem: String| ServerError::BootstrapToken { path: path.clone(), problem };
-    let text =
-        zeroize::Zeroizing::new(fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?);
+    let text = zeroize::Zeroizing::new(match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| unusable(error.to_string()))?,
+    });
+    if text.trim().is_empty() {
+        tracing::info!(path = %path.display(), "no bootstrap token: only a cluster that has no token yet needs one");
+        return Ok(None);
+    }
     let bearer = token::Bearer::parse(text.trim()).map_err(|error| unusable(error.to_string()))?;
-    Ok(BootstrapToken { name: bearer.name().clone(), hash: bearer.hash() })
+    Ok(Some(BootstrapToken { name: bearer.name().clone(), hash: bearer.hash() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bootstrap_token_that_was_removed_is_none_and_one_that_is_damaged_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.token");
+        assert!(bootstrap_token(&path).unwrap().is_none());
+        fs::write(&path, "\n").unwrap();
+        assert!(bootstrap_token(&path).unwrap().is_none());
+        fs::write(&path, "no token").unwrap();
+        assert!(matches!(bootstrap_token(&path), Err(ServerError::BootstrapToken { .. })));
+    }
 }

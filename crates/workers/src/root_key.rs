@@ -102,7 +102,7 @@ impl RootKey {
             return Err(RootKeyError::NotAFile(path.into()));
         }
         let mode = about.mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if mode & forbidden(about.uid(), nix::unistd::geteuid().as_raw()) != 0 {
             return Err(RootKeyError::OpenToOthers { path: path.into(), mode });
         }
         let capacity = usize::try_from(TEXT_BYTES + 1).expect("a small number");
@@ -164,6 +164,12 @@ impl std::fmt::Debug for RootKey {
     }
 }
 
+/// The permissions that a key file may not grant. One that belongs to root may be read by its group: so it comes from
+/// systemd (`LoadCredential=`) and from Kubernetes (a secret, with `fsGroup`) to a process that is not root.
+const fn forbidden(owner: u32, reader: u32) -> u32 {
+    if owner == 0 && reader != 0 { 0o037 } else { 0o077 }
+}
+
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
@@ -201,6 +207,18 @@ mod tests {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         RootKey::read_from(&path).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_root_hands_over_may_be_read_by_the_group_and_by_nobody_else() {
+        let is_refused = |owner, reader, mode: u32| mode & forbidden(owner, reader) != 0;
+        for mode in [0o400, 0o440, 0o640] {
+            assert!(!is_refused(0, 65_532, mode), "{mode:o}");
+        }
+        for mode in [0o444, 0o460, 0o450, 0o404, 0o604, 0o622] {
+            assert!(is_refused(0, 65_532, mode), "{mode:o}");
+        }
+        assert!(is_refused(0, 0, 0o440) && is_refused(7, 7, 0o440) && is_refused(8, 7, 0o440));
     }
 
     #[test]

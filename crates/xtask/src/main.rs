@@ -8,6 +8,7 @@ mod cargo;
 mod chaos;
 mod crash_points;
 mod deny;
+mod deploy;
 mod faketime;
 mod fix;
 mod postgres;
@@ -42,8 +43,10 @@ enum Task {
     Chaos(chaos::Chaos),
     /// Run whole clusters in virtual time under faults drawn from seeds, and check every promise at every step.
     Sim(sim::Sim),
-    /// Check formatting, lints, dependencies and documentation. Never writes.
+    /// Check formatting, lints, dependencies, documentation and deploy/. Never writes.
     Verify,
+    /// Check what stands in deploy/, as `verify` does too.
+    Deploy,
     /// Format, and apply the lint fixes that a machine can make.
     Fix,
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Chaos(chaos) => chaos::run(&chaos),
         Task::Sim(sim) => sim::run(&sim),
         Task::Verify => verify::run(),
+        Task::Deploy => verify::deploy(),
         Task::Fix => fix::run(),
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::cargo::cargo;
 use crate::tally::Tally;
 use crate::venv::Venv;
-use crate::{crash_points, faketime, postgres, volatile_layer};
+use crate::{crash_points, deploy, faketime, postgres, volatile_layer};
 
 /// The Secrets Manager emulator and the client that checks it.
 const MOTO: Venv = Venv {
@@ -55,12 +55,15 @@ fn prepare() -> Result<Surroundings> {
     println!("layer of volatile disks: {}", layer.display());
     let faketime = faketime::library()?;
     println!("libfaketime: {}", faketime.display());
+    let promtool = deploy::promtool()?;
+    println!("promtool: {}", promtool.display());
     Ok(Surroundings(vec![
         (postgres::BIN_VARIABLE, postgres),
         ("REVOLVE_TEST_PYTHON", python),
         ("REVOLVE_BIN", revolve),
         ("REVOLVE_TEST_VOLATILE", layer),
         (faketime::VARIABLE, faketime),
+        ("REVOLVE_TEST_PROMTOOL", promtool),
     ]))
 }
 

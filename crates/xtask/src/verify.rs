@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, succeed};
 use crate::deny;
+use crate::deploy;
 use crate::steps::{Checked, Steps};
 
 /// Runs every check, also after one has failed.
@@ -18,7 +19,15 @@ pub fn run() -> ExitCode {
     steps.run("dependencies", deny::rules);
     steps.run("advisories", deny::advisories);
     steps.run("documentation", documentation);
+    steps.run("deploy", deploy::check);
     steps.close("verify")
+}
+
+/// Runs the check of deploy/ alone.
+pub fn deploy() -> ExitCode {
+    let mut steps = Steps::default();
+    steps.run("deploy", deploy::check);
+    steps.close("deploy")
 }
 
 fn whole(args: &[&str]) -> Result<Checked> {

@@ -23,6 +23,7 @@ Exit codes
     3  no leader, or nobody to reach
     4  not authenticated or not authorised
     5  refused: precondition, policy, conflict
+    6  a node has stopped to protect what is stored; look before you start it again
    64  usage: the command, a setting or a file makes no sense as written
   124  waiting took too long; the work goes on
   130  interrupted

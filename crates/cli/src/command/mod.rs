@@ -136,6 +136,10 @@ enum Ask {
     Version,
 }
 
+/// What a node logs unless told otherwise: what it does itself. Raft tells of every attempt at an election, fifty times a
+/// second where there is no quorum.
+const SERVER_LOG: &str = "info,openraft=warn,chunked_wal=warn";
+
 impl Cli {
     /// What to log, if anything: what was asked for, or what the command calls for by itself.
     pub fn log_filter(&self) -> Option<String> {
@@ -144,7 +148,7 @@ impl Cli {
             Command::Dev(args) => args.wants_log(),
             Command::Ask(_) | Command::Completion(_) | Command::Help(_) => false,
         };
-        self.flags.log_filter().or_else(|| by_itself.then(|| "info".to_owned()))
+        self.flags.log_filter().or_else(|| by_itself.then(|| SERVER_LOG.to_owned()))
     }
 }
 

@@ -184,7 +184,7 @@ impl Peer for Service {
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.is_open(&request)?;
         let certificates = request.peer_certs();
-        let (space, tls) = (Arc::clone(&self.space), self.tls.clone());
+        let (space, tls, gate) = (Arc::clone(&self.space), self.tls.clone(), Arc::clone(&self.gate));
         let mut known = None;
         // The first request that cannot be read, is not the sender's to make, or has no room, ends the stream.
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
@@ -199,6 +199,7 @@ impl Peer for Service {
                 speaks_for(&tls, &certificates, leader).ok()?;
                 known = Some(leader);
             }
+            gate.heartbeat.note();
             Some(request)
         });
         let requests = requests.take_until(self.shutdown.clone().cancelled_owned());

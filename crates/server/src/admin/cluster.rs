@@ -29,7 +29,9 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
             client_address: node.map(|node| node.client_address.clone()).unwrap_or_default(),
             voter: member.voter,
             leader: leads,
-            reachable: member.id == standing.node || node.is_some_and(|node| node.reachable),
+            // What the last leader said of the others says nothing while there is none.
+            reachable: member.id == standing.node
+                || (standing.leader.is_some() && node.is_some_and(|node| node.reachable)),
             version: node.map(|node| node.version.clone()).unwrap_or_default(),
             storage: member.storage,
             lag: if leads { Some(0) } else { member.matched.map(|held| last_log.saturating_sub(held)) },

@@ -70,7 +70,10 @@ fn files(call: &Call, is_audited: bool) -> Vec<(&'static str, String)> {
     ];
     if let Some(Facts { cluster, settings }) = call.edge.facts.get() {
         let status = cluster.status();
-        files.push(("metrics.txt", metrics::exposition(&status, &state, now, &call.edge.load(), call.edge.port.expires())));
+        let (load, expires) = (call.edge.load(), call.edge.port.expires());
+        let is_stopping = call.edge.shutdown.is_cancelled();
+        let figures = metrics::exposition(&status, is_stopping, &state, now, &load, expires);
+        files.push(("metrics.txt", figures));
         files.push(("cluster.txt", format!("{status:#?}\n")));
         files.push(("settings.json", pretty(settings)));
     }

@@ -16,7 +16,7 @@ mod revocation;
 mod rotation;
 mod schedule;
 mod secret;
-mod status;
+pub(crate) mod status;
 mod token;
 
 use std::sync::Arc;

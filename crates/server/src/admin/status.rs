@@ -32,7 +32,8 @@ pub(super) async fn get(call: &Call, _: v1::GetStatusRequest) -> Result<v1::GetS
     let standing = call.edge.consensus.standing();
     let voters = standing.members.iter().filter(|member| member.voter);
     let reachable = voters.clone().filter(|member| {
-        member.id == standing.node || state.nodes().get(&member.id).is_some_and(|node| node.reachable)
+        let is_heard = || state.nodes().get(&member.id).is_some_and(|node| node.reachable);
+        member.id == standing.node || (standing.leader.is_some() && is_heard())
     });
     let (voters, reachable) = (number(voters.count()), number(reachable.count()));
     Ok(v1::GetStatusResponse {
@@ -107,7 +108,7 @@ fn grant(state: &State, job: Job) -> Option<&Grant> {
 }
 
 /// Whether there is, or may be, a temporary user at the target.
-const fn is_out(grant: &Grant) -> bool {
+pub(crate) const fn is_out(grant: &Grant) -> bool {
     match grant.stage {
         GrantStage::Prepare
         | GrantStage::Install

@@ -1,0 +1,207 @@
+//! The pages for operators tell today's truth: what stands in their console blocks is typed at machines with real
+//! nodes, in that order, and is answered as written; and the alerts, the runbook and the figures of a node fit together.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use harness::{Cluster, Machines, cluster::revolve, console, eventually, surroundings};
+use secrecy::ExposeSecret;
+use snapbox::IntoData;
+
+use super::operate::get;
+
+/// How long one command may take.
+const WITHIN: Duration = Duration::from_secs(90);
+
+/// The pages whose commands the command line does not have yet, with the first that is missing. A page is taken from this
+/// list when its commands are there, and is played from then on; it cannot stay here longer.
+const WAITING: &[(&str, &[&str])] = &[
+    ("first-cluster", &["cluster", "init"]),
+    ("replace-a-node", &["cluster", "remove"]),
+    ("restore", &["cluster", "snapshot"]),
+    ("rotate-keys", &["key", "status"]),
+    ("certificates", &["certificate", "issue"]),
+];
+/// The figures that alerts are written for and a node does not have yet.
+const WAITED_FOR: &[&str] = &["revolve_certificate_expiry_seconds", "revolve_restore_observing"];
+/// Pages without commands for the nodes here.
+const PROSE: &[&str] = &["alerts", "deploy"];
+/// Pages that are played.
+const PLAYED: &[&str] = &[
+    "certificates",
+    "do-not-panic",
+    "first-cluster",
+    "observe",
+    "replace-a-node",
+    "restore",
+    "rotate-keys",
+    "upgrade",
+];
+
+#[tokio::test]
+async fn a_first_cluster_on_three_machines() {
+    play("first-cluster", Machines::bare).await;
+}
+
+#[tokio::test]
+async fn watching_a_node_and_steering_it() {
+    play("observe", Machines::with_cluster).await;
+}
+
+#[tokio::test]
+async fn the_quorum_is_gone_and_comes_back() {
+    play("do-not-panic", Machines::with_cluster).await;
+}
+
+#[tokio::test]
+async fn a_node_is_replaced() {
+    play("replace-a-node", Machines::with_cluster).await;
+}
+
+#[tokio::test]
+async fn a_backup_is_restored() {
+    play("restore", Machines::with_cluster).await;
+}
+
+#[tokio::test]
+async fn the_keys_are_rotated() {
+    play("rotate-keys", Machines::with_cluster).await;
+}
+
+#[tokio::test]
+async fn certificates_are_issued_and_revoked() {
+    play("certificates", Machines::with_cluster).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_goes_one_node_at_a_time() {
+    play("upgrade", Machines::with_cluster).await;
+}
+
+#[test]
+fn every_page_for_operators_is_played_and_listed() {
+    let summary = fs::read_to_string(docs().join("SUMMARY.md")).unwrap();
+    let mut pages = BTreeSet::new();
+    for entry in fs::read_dir(docs().join("operate")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(summary.contains(&format!("(operate/{name}.md)")), "`{name}` is not in docs/SUMMARY.md");
+        let typed = console::page(&fs::read_to_string(&path).unwrap());
+        assert_eq!(typed.is_empty(), PROSE.contains(&name.as_str()), "console blocks of `{name}`");
+        pages.insert(name);
+    }
+    let known: BTreeSet<String> = [PLAYED, PROSE].concat().into_iter().map(ToOwned::to_owned).collect();
+    assert_eq!(pages, known);
+}
+
+#[test]
+fn every_alert_has_its_place_in_the_runbook_and_the_other_way_round() {
+    let rules = fs::read_to_string(deploy().join("prometheus/rules.yaml")).unwrap();
+    let tests = fs::read_to_string(deploy().join("prometheus/rules.test.yaml")).unwrap();
+    let runbook = fs::read_to_string(docs().join("operate/alerts.md")).unwrap();
+    let named = |text: &str, mark: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.trim().strip_prefix(mark)).map(ToOwned::to_owned).collect()
+    };
+    let alerts = named(&rules, "- alert: ");
+    assert!(alerts.len() >= 12, "{alerts:?}");
+    assert_eq!(alerts, named(&runbook, "## "), "the runbook has them in the same order");
+    let places: Vec<String> =
+        alerts.iter().map(|alert| format!("docs/operate/alerts.md#{}", alert.to_lowercase())).collect();
+    assert_eq!(places, named(&rules, "runbook_url: "));
+    for alert in &alerts {
+        let asked = tests.split(&format!("alertname: {alert}\n")).skip(1).collect::<Vec<_>>();
+        let fires = asked.iter().any(|rest| rest.trim_start().starts_with("exp_alerts:\n"));
+        let is_silent = asked.iter().any(|rest| rest.trim_start().starts_with("exp_alerts: []"));
+        assert!(fires && is_silent, "{alert} is tested to fire and not to: {fires}, {is_silent}");
+    }
+}
+
+#[tokio::test]
+async fn prometheus_takes_the_figures_of_a_node_and_every_alert_finds_its_own() {
+    let cluster = Cluster::start().await;
+    let registered = cluster.cli(["consumer", "register", "gateway", "--owner", "team-edge", "--all"]);
+    assert!(registered.status.success(), "{}", String::from_utf8_lossy(&registered.stderr));
+    let (leader, token) = (cluster.leader().await, cluster.admin_token());
+    let figures = eventually("figures of a leader that hears the others", WITHIN, async || {
+        let (_, text) = get(&cluster, leader, "/metrics", Some(token.expose_secret())).await;
+        if text.contains("\nrevolve_raft_peer_reachable{") { Ok(text) } else { Err(text) }
+    })
+    .await;
+    let mut check = Command::new(surroundings::promtool())
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut check.stdin.take().unwrap(), figures.as_bytes()).unwrap();
+    let checked = check.wait_with_output().unwrap();
+    assert!(checked.status.success(), "{}{figures}", String::from_utf8_lossy(&checked.stderr));
+
+    let rules = fs::read_to_string(deploy().join("prometheus/rules.yaml")).unwrap();
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let wanted: BTreeSet<&str> =
+        rules.split(|c| !is_name(c)).filter(|word| word.starts_with("revolve_")).collect();
+    let missing: Vec<&str> =
+        wanted.into_iter().filter(|name| !figures.contains(&format!("# TYPE {name} "))).collect();
+    assert_eq!(missing, WAITED_FOR);
+}
+
+/// Types what stands on a page, and compares what is answered.
+async fn play(page: &str, begin: fn() -> Machines) {
+    let text = fs::read_to_string(docs().join(format!("operate/{page}.md"))).unwrap();
+    let script = console::page(&text);
+    if let Some((_, missing)) = WAITING.iter().find(|(name, _)| *name == page) {
+        let asked = revolve([&["help"], *missing].concat()).output().unwrap();
+        assert!(
+            !asked.status.success(),
+            "`revolve {}` is there: take `{page}` from WAITING",
+            missing.join(" ")
+        );
+        let needs = missing.join(" ");
+        assert!(
+            script.iter().any(|typed| typed.command.contains(&needs)),
+            "`{page}` does not wait for `{needs}`"
+        );
+        return;
+    }
+    let mut machines = begin();
+    if page != "first-cluster" {
+        eventually("the cluster", WITHIN, async || {
+            let status = machines.type_at("you", "revolve cluster status", WITHIN).await;
+            if status.status.success() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&status.stdout).into_owned())
+            }
+        })
+        .await;
+    }
+    for typed in script {
+        let what = format!("{page}: {}$ {}", typed.machine, typed.command);
+        let output = machines.type_at(&typed.machine, &typed.command, WITHIN).await;
+        let (stdout, stderr) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
+        assert_eq!(output.status.code(), Some(typed.code), "`{what}`\n{stdout}\n{stderr}");
+        if typed.output.is_empty() {
+            continue;
+        }
+        // Where a block shows an error it is stderr that is shown.
+        let shown = if typed.code > 2 { stderr } else { stdout };
+        let same = snapbox::Assert::new().try_eq(Some(&what), shown.into_data(), typed.output.into_data());
+        same.unwrap_or_else(|difference| panic!("`{what}`\n{difference}"));
+    }
+}
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
