@@ -80,17 +80,16 @@ async fn serve(path: &std::path::Path, rejoin: bool, until_stdin_closes: bool) -
     if rejoin {
         config.rejoin = Rejoin::Automatic;
     }
+    // Before anything is begun: the first process of a container is sent no signal that it does not listen for.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let listeners = Listeners::bind(&config).await?;
     let shutdown = CancellationToken::new();
     let mut server = Server::start(config, listeners, shutdown.clone()).await?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let ended = tokio::select! {
         ended = server.ended() => ended,
         _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("cannot wait for SIGINT")?;
-            Ok(())
-        }
+        _ = interrupt.recv() => Ok(()),
         () = stdin_closed(), if until_stdin_closes => Ok(()),
     };
     server.stop().await;

@@ -9,6 +9,7 @@ mod cluster;
 mod compare;
 mod disk;
 mod error;
+mod examine;
 mod fatal;
 mod form;
 #[cfg(any(test, feature = "fuzz"))]
@@ -38,6 +39,7 @@ pub mod trace;
 pub use admission::{Admission, Exclusion};
 pub use cluster::Cluster;
 pub use error::{ProposeError, ReadError, StartError, SteerError};
+pub use examine::{Part, examine};
 pub use propose::COMMAND_BYTES;
 pub use settings::{Rejoin, Retention, Settings, Timing};
 pub use status::{PeerStatus, Progress, Status};

@@ -29,6 +29,11 @@ mod trace;
 
 pub use cluster::trace::TARGET as TRACE_TARGET;
 
+/// A data folder without its node.
+pub mod offline {
+    pub use cluster::{Part, examine};
+}
+
 /// The demo target of `revolve dev`.
 pub mod demo {
     pub use workers::{Login, Password, demo::Service};
