@@ -96,7 +96,7 @@ async fn bundle(app: &App, reason: &str, archive: &mut Archive) -> Result<(), Fa
     let asked = nodes::ask_all(app).await?;
     for node in &asked {
         let collected = match &node.answer {
-            Ok(answer) => collect(&node.client, reason).await.map(|files| (answer.node, files)),
+            Ok(it) => collect(&it.client, reason).await.map(|files| (it.cluster.node, files)),
             Err(error) => Err(Error::Failed { message: error.to_string() }),
         };
         match collected {
@@ -109,9 +109,7 @@ async fn bundle(app: &App, reason: &str, archive: &mut Archive) -> Result<(), Fa
             Err(error) => archive.missing(&node.address, error.to_string()),
         }
     }
-    let nodes = asked
-        .into_iter()
-        .map(|node| Node { address: node.address, answer: node.answer.map_err(|error| error.to_string()) });
+    let nodes = asked.into_iter().map(Node::from);
     // The doctor's view of the cluster alone: what the status lists has names that people chose.
     let report = Report::of(&Examination { nodes: nodes.collect(), status: None });
     archive.add("doctor.txt", report.screen().into_bytes())

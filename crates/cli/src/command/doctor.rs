@@ -74,16 +74,14 @@ async fn folder(app: &App, data: PathBuf) -> Outcome {
 async fn cluster(app: &App) -> Outcome {
     let asked = nodes::ask_all(app).await?;
     let mut status = None;
-    for node in asked.iter().filter(|node| node.answer.is_ok()) {
+    for node in asked.iter().filter_map(|node| node.answer.as_ref().ok()) {
         let answer = tokio::time::timeout(PATIENCE, node.client.get_status(GetStatusRequest {})).await;
         if let Ok(Ok(answer)) = answer {
             status = Some(answer);
             break;
         }
     }
-    let nodes = asked
-        .into_iter()
-        .map(|node| Node { address: node.address, answer: node.answer.map_err(|error| error.to_string()) });
+    let nodes = asked.into_iter().map(Node::from);
     let report = Report::of(&Examination { nodes: nodes.collect(), status });
     app.output.screen(&report, &report.screen())?;
     Ok(match report.answered {
