@@ -54,6 +54,9 @@ async fn health_and_doctor_tell_the_truth_down_to_the_last_node() {
     let text = String::from_utf8_lossy(&screen.stdout);
     assert!(text.contains("1 of 3 nodes answer") && text.contains("    next  "), "{text}");
 
+    let data = cluster.folder().join("node-1").display().to_string();
+    assert_eq!(cluster.cli(["doctor", "--data", &data]).status.code(), Some(5), "the node runs");
+
     cluster.kill_node(1);
     let output = cluster.cli(["doctor"]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stdout));
@@ -66,6 +69,52 @@ fn asked(cluster: &Cluster, probe: &str) -> (Option<i32>, String) {
     let configuration = cluster.folder().join("node-1.toml");
     let output = cluster.cli(["health", probe, "--config", configuration.to_str().unwrap()]);
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_good_folder_from_a_damaged_one_and_changes_neither() {
+    let mut cluster = Cluster::start().await;
+    let (status, said) = cluster.stop_node(2, WITHIN).await;
+    assert!(status.success(), "{said}");
+    let folder = cluster.folder().join("node-2");
+    let data = folder.display().to_string();
+    let before = contents(&folder);
+    let output = cluster.cli(["doctor", "--data", &data, "-o", "json"]);
+    let parts: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{parts}");
+    assert!(parts[4]["found"].as_str().unwrap().contains("digest "), "{parts}");
+
+    let (log, mut bytes) = before
+        .iter()
+        .filter(|(path, _)| path.contains("/log/"))
+        .max_by_key(|file| file.1.len())
+        .unwrap()
+        .clone();
+    let early = bytes.len() / 4;
+    bytes[early] ^= 0xff;
+    std::fs::write(&log, &bytes).unwrap();
+    let damaged = contents(&folder);
+    let output = cluster.cli(["doctor", "--data", &data, "-o", "json"]);
+    let parts: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bad: Vec<_> = parts.as_array().unwrap().iter().filter(|part| part["ok"] == false).collect();
+    assert_eq!(output.status.code(), Some(2), "{parts}");
+    assert!(bad.len() == 1 && bad[0]["part"] == "log", "{parts}");
+    assert_eq!(contents(&folder), damaged, "the folder was looked at, and nothing more");
+}
+
+/// Every file below a folder, and what it holds.
+fn contents(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(contents(&path));
+        } else {
+            files.push((path.display().to_string(), std::fs::read(&path).unwrap()));
+        }
+    }
+    files.sort();
+    files
 }
 
 async fn serves(cluster: &Cluster, service: &str, expected: ServingStatus) {

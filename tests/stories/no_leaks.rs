@@ -85,12 +85,12 @@ async fn the_debug_bundle_holds_no_secret_and_says_what_is_in_it() {
     let token_file = folder.path().join("operator");
     std::fs::write(&token_file, operator.expose_secret()).unwrap();
     std::fs::set_permissions(&token_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let denied = stage.cluster.cli_as(&token_file, ["debug", "bundle", "-o", file]);
+    let denied = stage.cluster.cli_as(&token_file, ["debug", "bundle", "--out", file]);
     assert_eq!(denied.status.code(), Some(4), "{}", String::from_utf8_lossy(&denied.stderr));
     assert!(!archive.exists(), "nothing is left of what was refused");
     std::fs::remove_file(&token_file).unwrap();
 
-    let made = stage.cluster.cli(["debug", "bundle", "-o", file, "--reason", "the canaries"]);
+    let made = stage.cluster.cli(["debug", "bundle", "--out", file, "--reason", "the canaries"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let packed = std::fs::read(&archive).unwrap();
     let unpacked = run("tar", &["-xzf", file, "-C", folder.path().to_str().unwrap()], folder.path());

@@ -9,10 +9,16 @@ use crate::{app::App, exit::Failure};
 pub struct Asked {
     /// Where.
     pub address: String,
+    /// What it has said, or why it did not.
+    pub answer: Result<Answered, Error>,
+}
+
+/// A node that has answered.
+pub struct Answered {
     /// The way to it alone.
     pub client: Client,
-    /// How it sees the cluster, or why it did not say.
-    pub answer: Result<GetClusterResponse, Error>,
+    /// How it sees the cluster.
+    pub cluster: GetClusterResponse,
 }
 
 /// Asks every node that can be found how it sees the cluster.
@@ -40,14 +46,21 @@ pub async fn ask_all(app: &App) -> Result<Vec<Asked>, Failure> {
 }
 
 async fn ask(app: &App, address: String) -> Result<Asked, Failure> {
-    let client = Client::connect(app.options(std::slice::from_ref(&address))?)?;
-    let answer = client.get_cluster(GetClusterRequest {}).await;
-    Ok(Asked { address, client, answer })
+    // An address that another node has told of may be one that nothing is sent to from here.
+    let answer = match Client::connect(app.options(std::slice::from_ref(&address))?) {
+        Ok(client) => {
+            let cluster = client.get_cluster(GetClusterRequest {}).await;
+            cluster.map(|cluster| Answered { client, cluster })
+        }
+        Err(error) if app.settings.addresses.contains(&address) => return Err(error.into()),
+        Err(error) => Err(error),
+    };
+    Ok(Asked { address, answer })
 }
 
 /// The addresses of nodes that others speak of and that have not been asked.
 fn unknown(asked: &[Asked], scheme: &str) -> Vec<String> {
-    let answers = || asked.iter().filter_map(|node| node.answer.as_ref().ok());
+    let answers = || asked.iter().filter_map(|node| Some(&node.answer.as_ref().ok()?.cluster));
     let mut addresses: Vec<String> = answers()
         .flat_map(|answer| &answer.members)
         .filter(|member| {

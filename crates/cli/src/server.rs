@@ -80,20 +80,19 @@ async fn serve(path: &std::path::Path, rejoin: bool, until_stdin_closes: bool) -
     if rejoin {
         config.rejoin = Rejoin::Automatic;
     }
+    // Before anything is begun: the first process of a container is sent no signal that it does not listen for.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let listeners = Listeners::bind(&config).await?;
     let shutdown = CancellationToken::new();
     let mut server = match Server::start(config, listeners, shutdown.clone()).await {
         Err(error) if error.is_refusal() => return Ok(refused(&error)),
         started => started?,
     };
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let ended = tokio::select! {
         ended = server.ended() => ended.map_err(anyhow::Error::from),
         _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("cannot wait for SIGINT")?;
-            Ok(())
-        }
+        _ = interrupt.recv() => Ok(()),
         () = stdin_closed(), if until_stdin_closes => Ok(()),
     };
     server.stop().await;

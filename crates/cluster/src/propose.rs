@@ -306,8 +306,9 @@ impl Route {
         if leaving.is_empty() {
             return None;
         }
+        let entry = trace::entry(leaving.iter().map(|(_, proposal)| &proposal.span));
         let batch = Batch::join(&leaving.iter().map(|(bytes, _)| bytes.clone()).collect::<Vec<_>>())
-            .traced(trace::entry(leaving.iter().map(|(_, proposal)| &proposal.span)));
+            .traced(entry.span());
         let written = tokio::time::timeout_at(deadline + GRACE, trace::write(&self.raft, batch)).await;
         match written {
             Ok(Ok(response)) => {
@@ -345,8 +346,8 @@ impl Route {
         let bytes = leaving.iter().map(|(bytes, _)| bytes.clone()).collect();
         let timeout = deadline.saturating_duration_since(Instant::now());
         let origins = origins(&leaving);
-        let span = trace::forward(&leaving[0].1.span, leader.0);
-        match self.peers.propose(leader, bytes, origins, timeout).instrument(span).await {
+        let way = trace::forward(&leaving[0].1.span, leader.0);
+        match self.peers.propose(leader, bytes, origins, timeout).instrument(way.span()).await {
             Ok(answers) => {
                 let mut hint = None;
                 for ((bytes, proposal), answer) in leaving.into_iter().zip(answers) {

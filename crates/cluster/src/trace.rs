@@ -33,31 +33,56 @@ pub(crate) fn propose(command: &'static str, forwarded: bool, origin: &str) -> S
     debug_span!(target: TARGET, "propose", command, forwarded, origin)
 }
 
+/// A span that ends inside of the one that it belongs to, so that a log can tell what it stands in.
+pub(crate) struct Stage {
+    parent: Span,
+    span: Option<Span>,
+}
+
+impl Stage {
+    fn new(parent: &Span, span: Span) -> Self {
+        Self { parent: parent.clone(), span: Some(span) }
+    }
+
+    /// The span itself.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone().unwrap_or_else(Span::none)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let span = self.span.take();
+        self.parent.in_scope(|| drop(span));
+    }
+}
+
 /// The span of the entry that carries these proposals.
-pub(crate) fn entry<'a>(proposals: impl ExactSizeIterator<Item = &'a Span>) -> Span {
+pub(crate) fn entry<'a>(proposals: impl ExactSizeIterator<Item = &'a Span>) -> Stage {
     let commands = proposals.len();
     let mut proposals = proposals.filter(|span| !span.is_disabled());
-    let Some(first) = proposals.next() else { return Span::none() };
+    let Some(first) = proposals.next() else { return Stage::new(&Span::none(), Span::none()) };
     let entry = debug_span!(target: TARGET, parent: first, "entry", commands);
     for other in proposals {
         entry.follows_from(other);
     }
-    entry
+    Stage::new(first, entry)
 }
 
 /// The span of the way to the leader and back.
-pub(crate) fn forward(proposal: &Span, leader: u64) -> Span {
+pub(crate) fn forward(proposal: &Span, leader: u64) -> Stage {
     if proposal.is_disabled() {
-        return Span::none();
+        return Stage::new(proposal, Span::none());
     }
-    debug_span!(target: TARGET, parent: proposal, "forward", leader)
+    Stage::new(proposal, debug_span!(target: TARGET, parent: proposal, "forward", leader))
 }
 
 /// The span of making an entry durable, when it is traced.
-pub(crate) fn append(payload: &Payload, index: u64) -> Option<Span> {
+pub(crate) fn append(payload: &Payload, index: u64) -> Option<Stage> {
     match payload {
         Payload::Normal(batch) if !batch.span().is_disabled() => {
-            Some(debug_span!(target: TARGET, parent: batch.span(), "append", index))
+            let span = debug_span!(target: TARGET, parent: batch.span(), "append", index);
+            Some(Stage::new(batch.span(), span))
         }
         Payload::Normal(_) | Payload::Blank | Payload::Membership(_) => None,
     }
@@ -73,12 +98,13 @@ pub(crate) async fn write(
         return raft.client_write(batch).await;
     }
     let (responder, committed, completed) = ProgressResponder::new();
-    let commit = debug_span!(target: TARGET, parent: &entry, "commit");
+    let commit = Stage::new(&entry, debug_span!(target: TARGET, parent: &entry, "commit"));
     raft.client_write_ff(batch, Some(responder)).await.map_err(RaftError::Fatal)?;
     // Without an answer it was not committed; what is completed says why.
     let is_committed = committed.await.is_ok();
     drop(commit);
-    let apply = is_committed.then(|| debug_span!(target: TARGET, parent: &entry, "apply"));
+    let apply =
+        is_committed.then(|| Stage::new(&entry, debug_span!(target: TARGET, parent: &entry, "apply")));
     let result = completed.await.map_err(|_| RaftError::Fatal(Fatal::Stopped))?;
     drop(apply);
     result.map_err(RaftError::APIError)

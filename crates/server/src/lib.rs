@@ -42,6 +42,11 @@ pub mod backup {
     };
 }
 
+/// A data folder without its node.
+pub mod offline {
+    pub use cluster::{Part, examine};
+}
+
 /// The demo target of `revolve dev`.
 pub mod demo {
     pub use workers::{Login, Password, demo::Service};

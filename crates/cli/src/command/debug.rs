@@ -38,8 +38,8 @@ pub enum Verb {
 #[derive(Debug, clap::Args)]
 pub struct BundleArgs {
     /// The archive to make, a .tar.gz; an existing file is not touched
-    #[arg(short = 'o', long = "file", value_name = "FILE")]
-    file: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
     /// Why; it stands in the audit log
     #[arg(long, value_parser = text(), default_value = "debug bundle")]
     reason: String,
@@ -72,17 +72,17 @@ struct Missing {
 /// Runs a verb.
 pub async fn run(app: &App, verb: Verb) -> Outcome {
     let Verb::Bundle(args) = verb;
-    let mut archive = Archive::create(&args.file)?;
+    let mut archive = Archive::create(&args.out)?;
     let made = bundle(app, &args.reason, &mut archive).await.and_then(|()| Ok(archive.finish(app)?));
     let manifest = match made {
         Ok(manifest) => manifest,
         Err(failure) => {
             // What was begun is of no use to anyone.
-            std::fs::remove_file(&args.file)?;
+            std::fs::remove_file(&args.out)?;
             return Err(failure);
         }
     };
-    let file = args.file.display();
+    let file = args.out.display();
     let text =
         format!("{file}: {} files, manifest.json lists them with their SHA-256\n", manifest.files.len());
     app.output.screen(&manifest, &text)?;
@@ -96,7 +96,7 @@ async fn bundle(app: &App, reason: &str, archive: &mut Archive) -> Result<(), Fa
     let asked = nodes::ask_all(app).await?;
     for node in &asked {
         let collected = match &node.answer {
-            Ok(answer) => collect(&node.client, reason).await.map(|files| (answer.node, files)),
+            Ok(it) => collect(&it.client, reason).await.map(|files| (it.cluster.node, files)),
             Err(error) => Err(Error::Failed { message: error.to_string() }),
         };
         match collected {
@@ -109,9 +109,7 @@ async fn bundle(app: &App, reason: &str, archive: &mut Archive) -> Result<(), Fa
             Err(error) => archive.missing(&node.address, error.to_string()),
         }
     }
-    let nodes = asked
-        .into_iter()
-        .map(|node| Node { address: node.address, answer: node.answer.map_err(|error| error.to_string()) });
+    let nodes = asked.into_iter().map(Node::from);
     // The doctor's view of the cluster alone: what the status lists has names that people chose.
     let report = Report::of(&Examination { nodes: nodes.collect(), status: None });
     archive.add("doctor.txt", report.screen().into_bytes())

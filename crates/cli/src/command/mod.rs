@@ -125,7 +125,7 @@ enum Ask {
     #[command(subcommand)]
     Key(key::Verb),
     /// Everything that is wrong, why it matters, and what to do next
-    Doctor,
+    Doctor(doctor::Args),
     /// Collect what a report of a fault needs
     #[command(subcommand)]
     Debug(debug::Verb),
@@ -207,7 +207,7 @@ async fn ask(flags: &Flags, command: Ask) -> Outcome {
         Ask::Secret(verb) => secret::run(&app, verb).await,
         Ask::Cluster(verb) => cluster::run(&app, verb).await,
         Ask::Key(verb) => key::run(&app, verb).await,
-        Ask::Doctor => doctor::run(&app).await,
+        Ask::Doctor(args) => doctor::run(&app, args).await,
         Ask::Debug(verb) => debug::run(&app, verb).await,
         Ask::Health(args) => health::run(&app, args).await,
         Ask::Version => version(&app),

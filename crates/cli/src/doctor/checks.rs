@@ -213,7 +213,7 @@ fn digest(seen: &Examination) -> Vec<Found> {
                 Severity::Critical,
                 format!("the states of {} differ at entry {entry}", list(nodes)),
                 "a damaged state must not spread; the minority stops by itself and begins anew from the others",
-                "run `revolve debug bundle -o FILE` before anything is started again, and report it",
+                "run `revolve debug bundle --out FILE` before anything is started again, and report it",
             )
         })
         .collect()

@@ -8,6 +8,8 @@ mod tests;
 use api::v1::{GetClusterResponse, GetStatusResponse, Member};
 use serde::Serialize;
 
+use crate::nodes::Asked;
+
 /// What the nodes have said.
 #[derive(Debug, Default)]
 pub struct Examination {
@@ -24,6 +26,13 @@ pub struct Node {
     pub address: String,
     /// How it sees the cluster, or why it did not say.
     pub answer: Result<GetClusterResponse, String>,
+}
+
+impl From<Asked> for Node {
+    fn from(asked: Asked) -> Self {
+        let answer = asked.answer.map(|answered| answered.cluster).map_err(|error| error.to_string());
+        Self { address: asked.address, answer }
+    }
 }
 
 impl Examination {

@@ -12,15 +12,14 @@ use std::{
 use openraft::storage::IOFlushed;
 use raft_log::{Callback, api::raft_log_writer::RaftLogWriter as _};
 use tokio::sync::oneshot;
-use tracing::Span;
 
 use super::disk::{Files, Note, end};
-use crate::{promise::Stand, raft::Types};
+use crate::{promise::Stand, raft::Types, trace::Stage};
 
 /// Someone who waits until what was written so far is durable.
 pub(super) enum Waiter {
     /// An append; openraft is told. Its spans end with it.
-    Append(IOFlushed<Types>, Vec<Span>),
+    Append(IOFlushed<Types>, Vec<Stage>),
     /// A caller that holds the other end.
     Caller(oneshot::Sender<io::Result<()>>),
 }

@@ -133,3 +133,69 @@ fn by_word<'a>(words: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize>
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use model::{
+        command::{AnnounceNode, Command},
+        name::NodeId,
+    };
+    use tonic::{Code, Status};
+    use v1::admin_service_server::AdminService as _;
+
+    use super::*;
+    use crate::testing::Node;
+
+    /// A node that the state knows.
+    fn node() -> Node {
+        let node = Node::start();
+        let announced = AnnounceNode { id: NodeId(1), client_address: "n:1".into(), version: "0.1.0".into() };
+        node.alone.apply("node-1", announced.into()).unwrap();
+        node
+    }
+
+    async fn collected(node: &Node, token: &str, reason: &str) -> Result<BTreeMap<String, String>, Status> {
+        let request = node.request(token, v1::CollectDebugRequest { reason: reason.into() });
+        let mut stream = node.admin().collect_debug(request).await?.into_inner();
+        let mut files = BTreeMap::<String, String>::new();
+        while let Some(message) = stream.next().await {
+            let v1::CollectDebugResponse { file, piece } = message?;
+            files.entry(file).or_default().push_str(&String::from_utf8(piece).unwrap());
+        }
+        Ok(files)
+    }
+
+    fn recorded(node: &Node) -> Vec<String> {
+        let reason = |(_, command)| {
+            if let Command::RecordCollection(body) = command { Some(body.reason) } else { None }
+        };
+        node.alone.proposed().into_iter().filter_map(reason).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_collected_is_audited_and_without_a_leader_it_is_given_and_says_so() {
+        let node = node();
+        let files = collected(&node, "admin", "a slow disk").await.unwrap();
+        assert!(files["about.json"].contains("\"audited\": true"), "{files:?}");
+        assert!(files["summary.json"].contains("\"tokens\": 4"), "{files:?}");
+        assert!(files.contains_key("log.txt"));
+        assert_eq!(recorded(&node), ["a slow disk"]);
+
+        node.alone.lose_leader(true);
+        let files = collected(&node, "admin", "no leader").await.unwrap();
+        assert!(files["about.json"].contains("\"audited\": false"), "{files:?}");
+        assert_eq!(recorded(&node), ["a slow disk"]);
+    }
+
+    #[tokio::test]
+    async fn nobody_but_an_admin_with_a_reason_is_given_anything() {
+        let node = node();
+        for role in ["operator", "approver", "auditor"] {
+            let denied = collected(&node, role, "curious").await.unwrap_err();
+            assert_eq!(denied.code(), Code::PermissionDenied, "{role}");
+        }
+        let unsaid = collected(&node, "admin", "").await.unwrap_err();
+        assert_eq!(unsaid.code(), Code::InvalidArgument, "{unsaid:?}");
+    }
+}
