@@ -126,7 +126,7 @@ mod tests {
         let voters = (1..=3).map(NodeId).collect();
         let leads = Status { node: NodeId(2), is_leader: true, voters, ..status() };
         assert_eq!(unready(&leads, false).len(), 1, "it hears nobody");
-        let peers = [(NodeId(3), PeerStatus { reachable: true, matched: None })].into();
+        let peers = [(NodeId(3), PeerStatus { reachable: true, matched: None, silent_for: None })].into();
         assert!(unready(&Status { peers, ..leads }, false).is_empty());
         let excluded = Admission::Excluded(Exclusion::NoMember);
         let told = unready(&Status { admission: excluded, ..status() }, false);
