@@ -46,8 +46,12 @@ async fn a_cluster_grows_to_five_and_shrinks_to_three_under_load_and_loses_nothi
     for node in &left {
         let client = machines.admin_of(*node);
         for name in &written {
-            let request = v1::GetResourceRequest { kind: v1::ResourceKind::Identity.into(), name: name.clone() };
-            client.get_resource(request).await.unwrap_or_else(|error| panic!("{name} at node {node}: {error}"));
+            let request =
+                v1::GetResourceRequest { kind: v1::ResourceKind::Identity.into(), name: name.clone() };
+            client
+                .get_resource(request)
+                .await
+                .unwrap_or_else(|error| panic!("{name} at node {node}: {error}"));
         }
     }
     assert!(written.len() >= 200, "{}", written.len());

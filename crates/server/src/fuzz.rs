@@ -1,9 +1,9 @@
-//! What a fuzzer is let at: bearer tokens and configurations. Each function takes any text and must return. They are
+//! What a fuzzer is let at: bearer tokens, join tokens and configurations. Each function takes any text and must return. They are
 //! run as ordinary tests below, and for hours by the targets in `fuzz/`.
 
 use secrecy::ExposeSecret as _;
 
-use crate::{config::Config, token::Bearer};
+use crate::{config::Config, join::JoinToken, token::Bearer};
 
 /// What stands after `Bearer` in a request.
 ///
@@ -13,6 +13,17 @@ use crate::{config::Config, token::Bearer};
 pub fn bearer(text: &str) {
     if let Ok(bearer) = Bearer::parse(text) {
         assert_eq!(bearer.to_text().expose_secret(), text, "a token has one form");
+    }
+}
+
+/// What stands in the file of a join token.
+///
+/// # Panics
+///
+/// When a token that was read is written in another way.
+pub fn join_token(text: &str) {
+    if let Ok(token) = JoinToken::parse(text) {
+        assert_eq!(token.to_text().expose_secret(), text, "a join token has one form");
     }
 }
 
@@ -33,6 +44,14 @@ mod tests {
     fn tokens_of_any_content_are_read_or_refused() {
         let whole = Bearer::generate("ci.deploy-1".parse().unwrap()).to_text();
         survives_text(INPUTS, &[whole.expose_secret(), "rvlt_a.", "rvlt_é.AAAA"], bearer);
+    }
+
+    #[test]
+    fn join_tokens_of_any_content_are_read_or_refused() {
+        let pinned = JoinToken::generate("rack.7".parse().unwrap(), Some([7; 32])).to_text();
+        let plain = JoinToken::generate("rack.7".parse().unwrap(), None).to_text();
+        let whole = [pinned.expose_secret(), plain.expose_secret(), "rvj_a.", "rvj_é.AAAA.-"];
+        survives_text(INPUTS, &whole, join_token);
     }
 
     #[test]

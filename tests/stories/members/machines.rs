@@ -102,7 +102,8 @@ impl Machines {
         let Seat { client, peer } = self.seats[&machine];
         let server = self.seats[&self.serving()].client.to_string();
         let (client, peer) = (client.to_string(), peer.to_string());
-        let mut command = revolve(["cluster", "join", "--server", &server, "--dir", &self.path(machine, "node")]);
+        let mut command =
+            revolve(["cluster", "join", "--server", &server, "--dir", &self.path(machine, "node")]);
         command.args(["--root-key-file", &self.root_key(machine), "--listen-client", &client]);
         command.args(["--listen-peer", &peer]).args(more).env("REVOLVE_JOIN_TOKEN", token);
         command.output().unwrap()
