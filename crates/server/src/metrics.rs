@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn every_figure_has_a_help_text_and_a_value() {
-        let text = exposition(&Status::default(), &State::default(), Time(0), &Load::default(), Some(Time(7_000)));
+        let text =
+            exposition(&Status::default(), &State::default(), Time(0), &Load::default(), Some(Time(7_000)));
         for name in
             ["revolve_raft_term", "revolve_credentials", "revolve_storage_full", "revolve_calls_waiting"]
         {

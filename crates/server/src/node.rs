@@ -20,8 +20,7 @@ use crate::{
     clock::Tokio,
     config::{Config, ConfigError},
     edge::{Edge, Limits},
-    feed, health,
-    gate,
+    feed, gate, health,
     keys::Keyring,
     port::ClientPort,
     reconcile::{self, NodeHands},
@@ -162,7 +161,8 @@ impl Server {
         settings.certificate_lifetime = config.certificates.lifetime();
         let peer_key = root.derive(PEER_TLS);
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
-        let cluster = Cluster::start(settings, listeners.peer, &[&peer_key], CancellationToken::new()).await?;
+        let cluster =
+            Cluster::start(settings, listeners.peer, &[&peer_key], CancellationToken::new()).await?;
         let time = cluster.clone();
         let clock = tls::Clock::new(move || Duration::from_millis(time.now().0));
         let port = ClientPort::new(&config, &[&root], clock)?;
@@ -273,7 +273,9 @@ async fn audit_peers(cluster: Cluster, edge: Arc<Edge>, shutdown: CancellationTo
                 let object = refused.address.map_or_else(String::new, |address| format!("address/{address}"));
                 edge.refusals.note(gate::ANONYMOUS, "peer.connect", &object, refused.code);
             }
-            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "refusals on the peer port are not audited"),
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "refusals on the peer port are not audited")
+            }
             Err(RecvError::Closed) => return,
         }
     }

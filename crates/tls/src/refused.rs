@@ -33,8 +33,12 @@ fn of_certificate(problem: &CertificateError) -> &'static str {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "tls_expired",
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "tls_not_yet_valid",
         CertificateError::UnknownIssuer | CertificateError::BadSignature => "tls_unknown_authority",
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => "tls_wrong_name",
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => "tls_wrong_purpose",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "tls_wrong_name"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "tls_wrong_purpose"
+        }
         _ => "tls_bad_certificate",
     }
 }

@@ -157,6 +157,7 @@ fn had_no_effect(error: &Error) -> bool {
         | Error::PermissionDenied(_)
         | Error::NoLeader(_)
         | Error::Unreachable { .. }
+        | Error::Certificate { .. }
         | Error::Options(_) => true,
         Error::Unknown { .. } | Error::Failed { .. } | Error::Gap { .. } => false,
     }
@@ -171,6 +172,6 @@ fn reason(error: &Error) -> String {
         Error::Unreachable { .. } => "unreachable".to_owned(),
         Error::Unknown { message } => message.clone(),
         Error::Failed { message } => format!("failed: {message}"),
-        Error::Gap { .. } | Error::Options(_) => error.to_string(),
+        Error::Certificate { .. } | Error::Gap { .. } | Error::Options(_) => error.to_string(),
     }
 }

@@ -13,10 +13,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::Server,
-};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{MESSAGE_BYTES, STORAGE, network::read_ahead, tls::PeerTls, wire};
 use crate::{

@@ -313,7 +313,8 @@ impl Move {
                     0 => Party::Node(NodeId(u64::from(self.c % 3))),
                     _ => Party::Certificate(chosen(&SERIALS, self.b)),
                 };
-                RevokeCertificate { party, code: pick(&ReasonCode::ALL, self.c), reason: "lost".into() }.into()
+                RevokeCertificate { party, code: pick(&ReasonCode::ALL, self.c), reason: "lost".into() }
+                    .into()
             }
             _ => {
                 RecordRead { credential: chosen(&CREDENTIALS, self.b), version: u32::from(self.c % 3) }.into()
