@@ -13,6 +13,9 @@ fn the_command_line_prints_what_the_golden_files_say() {
     for unset in ["REVOLVE_TOKEN", "REVOLVE_TOKEN_FILE", "REVOLVE_CACERT", "REVOLVE_OUTPUT", "REVOLVE_LOG"] {
         cases.env(unset, "");
     }
+    for unset in ["REVOLVE_CLIENT_CERT", "REVOLVE_CLIENT_KEY"] {
+        cases.env(unset, "");
+    }
     cases
         .env("HOME", "/nonexistent")
         .env("XDG_CONFIG_HOME", "/nonexistent")

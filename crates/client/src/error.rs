@@ -125,6 +125,10 @@ impl CertificateProblem {
         matches!(self, Self::Wanted | Self::Expired | Self::Revoked | Self::NotAccepted)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "rustls has many more, which say nothing of who is who"
+    )]
     fn of(error: &rustls::Error) -> Option<Self> {
         use rustls::CertificateError as Bad;
         Some(match error {

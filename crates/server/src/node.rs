@@ -45,12 +45,21 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) cluster: Cluster,
     pub(crate) keys: Arc<Keyring>,
+    pub(crate) port: ClientPort,
 }
 
 impl Shared {
     /// In whose name this node's workers act.
     pub(crate) fn actor(&self) -> String {
         self.node.to_string()
+    }
+
+    /// Shows certificates under the first of these root keys from now on, on both ports, and believes those of all.
+    pub(crate) fn set_root_keys(&self, roots: &[&workers::RootKey]) -> Result<(), ServerError> {
+        let derived: Vec<_> = roots.iter().map(|root| root.derive(PEER_TLS)).collect();
+        let keys: Vec<&[u8; 32]> = derived.iter().map(|key| &**key).collect();
+        self.cluster.set_root_keys(&keys)?;
+        Ok(self.port.set_root_keys(roots)?)
     }
 
     /// What its reconcilers work with.
@@ -169,7 +178,13 @@ impl Server {
         port.heed(&cluster.local());
 
         let node = NodeId(config.node);
-        let shared = Arc::new(Shared { node, config, cluster, keys: Arc::new(Keyring::new(root)) });
+        let shared = Arc::new(Shared {
+            node,
+            config,
+            cluster,
+            keys: Arc::new(Keyring::new(root)),
+            port: port.clone(),
+        });
         let tasks = TaskTracker::new();
         let context = shared.context(bootstrap);
         tasks.spawn(reconcile::leader::run(context.clone(), shutdown.clone()));
@@ -193,6 +208,15 @@ impl Server {
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.shared.cluster
+    }
+
+    /// Shows certificates under the first of these root keys from now on, on both ports, and believes those under any of
+    /// them. Connections that are open stay.
+    ///
+    /// # Errors
+    /// When none is given; nothing has changed then.
+    pub fn set_root_keys(&self, roots: &[&workers::RootKey]) -> Result<(), ServerError> {
+        self.shared.set_root_keys(roots)
     }
 
     /// Waits until the node must end: because it was asked to, or because it cannot go on.

@@ -15,6 +15,10 @@ pub struct Refusal {
 
 /// What a failed handshake says of the other side; `None` when it merely went away.
 #[must_use]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many more, which mean nothing of their own here"
+)]
 pub fn refusal(error: &io::Error) -> Option<Refusal> {
     let found = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let code = match found? {
@@ -27,6 +31,10 @@ pub fn refusal(error: &io::Error) -> Option<Refusal> {
     Some(Refusal { code, message: error.to_string() })
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many more, which mean nothing of their own here"
+)]
 fn of_certificate(problem: &CertificateError) -> &'static str {
     match problem {
         CertificateError::Revoked => "tls_revoked",
@@ -44,6 +52,10 @@ fn of_certificate(problem: &CertificateError) -> &'static str {
 }
 
 /// What the other side thinks of this one.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many more, which mean nothing of their own here"
+)]
 fn of_alert(alert: AlertDescription) -> &'static str {
     match alert {
         AlertDescription::CertificateRequired => "tls_no_certificate",

@@ -68,6 +68,7 @@ pub(crate) fn serve(
     listener: TcpListener,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let shutdown = service.shutdown.clone();
+    service.tls.heed(&service.view.state());
     let incoming = service.tls.incoming(listener, shutdown.clone());
     let peer = PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES)

@@ -1,6 +1,6 @@
 //! Certificates of clients, and nodes that are let in no more.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use api::{Malformed, v1};
 use model::{
