@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
-use tls::{Authority, Clock, Connections, Facts, Issued, Kind, Leaf, Own, Revoked, Trust, client_config, facts};
+use tls::{
+    Authority, Clock, Connections, Facts, Issued, Kind, Leaf, Own, Revoked, Trust, client_config, facts,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -91,17 +93,31 @@ impl Authorities {
     /// # Panics
     ///
     /// When nothing is heard for long.
-    pub async fn call(&self, kind: Kind, address: SocketAddr, name: &str, own: &Issued) -> Result<Facts, String> {
+    pub async fn call(
+        &self,
+        kind: Kind,
+        address: SocketAddr,
+        name: &str,
+        own: &Issued,
+    ) -> Result<Facts, String> {
         tokio::time::timeout(WITHIN, self.try_call(kind, address, name, own))
             .await
             .expect("the connection is taken or refused")
     }
 
-    async fn try_call(&self, kind: Kind, address: SocketAddr, name: &str, own: &Issued) -> Result<Facts, String> {
+    async fn try_call(
+        &self,
+        kind: Kind,
+        address: SocketAddr,
+        name: &str,
+        own: &Issued,
+    ) -> Result<Facts, String> {
         let told = |error: std::io::Error| error.to_string();
         let own = Own::new(own.certified().expect("a pair")).expect("a certificate");
-        let trust = Trust::new(std::slice::from_ref(self.at(kind)), Revoked::default()).expect("an authority");
-        let config = client_config(own, trust, &Clock::new(now), &[&TLS13], &["h2"]).expect("a configuration");
+        let trust =
+            Trust::new(std::slice::from_ref(self.at(kind)), Revoked::default()).expect("an authority");
+        let config =
+            client_config(own, trust, &Clock::new(now), &[&TLS13], &["h2"]).expect("a configuration");
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let stream = TcpStream::connect(address).await.map_err(told)?;
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(told)?;
@@ -143,8 +159,8 @@ pub fn now() -> Duration {
 #[must_use]
 pub fn connector(authorities: &Authorities, node: u64, own: &Issued) -> tls::Connector {
     let own = Own::new(own.certified().expect("a pair")).expect("a certificate");
-    let trust =
-        Trust::new(std::slice::from_ref(authorities.at(Kind::Peer)), Revoked::default()).expect("an authority");
+    let trust = Trust::new(std::slice::from_ref(authorities.at(Kind::Peer)), Revoked::default())
+        .expect("an authority");
     let config = client_config(own, trust, &Clock::new(now), &[&TLS13], &["h2"]).expect("a configuration");
     let name = ServerName::try_from(format!("node-{node}.peer.revolve")).expect("a name");
     tls::Connector::new(Arc::new(config), name, Connections::default())

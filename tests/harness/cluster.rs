@@ -482,6 +482,7 @@ fn configuration_text(id: u64, network: &Network, setup: &Setup) -> String {
 
 /// Writes a file that its owner alone may read.
 fn private(path: &Path, text: &str) {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).expect("a folder of ours");
+    let mut file =
+        File::options().write(true).create_new(true).mode(0o600).open(path).expect("a folder of ours");
     file.write_all(text.as_bytes()).expect("a file of ours");
 }

@@ -157,7 +157,8 @@ impl Failure {
                     "give the cluster's CA certificate (PEM) in --cacert or REVOLVE_CACERT".into()
                 }
                 E::Options(OptionsError::Certificate { .. }) => {
-                    "give a certificate and the key that belongs to it in --client-cert and --client-key".into()
+                    "give a certificate and the key that belongs to it in --client-cert and --client-key"
+                        .into()
                 }
                 E::Options(OptionsError::Token) => "a token is one line of plain characters".into(),
             },
@@ -181,13 +182,19 @@ impl Failure {
 const fn of_certificate(problem: CertificateProblem) -> &'static str {
     use CertificateProblem as P;
     match problem {
-        P::Wanted => "give one in --client-cert and --client-key; an admin issues it with `revolve certificate issue`",
+        P::Wanted => {
+            "give one in --client-cert and --client-key; an admin issues it with `revolve certificate issue`"
+        }
         P::Expired | P::Revoked | P::NotAccepted => {
             "ask an admin for a new one, which `revolve certificate issue` makes"
         }
         P::ServerUnknown => "give the CA certificate of this cluster in --cacert or REVOLVE_CACERT",
-        P::ServerName => "call the node by a name in its certificate; `certificates.names` of its configuration adds one",
-        P::ServerExpired => "see whether the clocks of this machine and of the node are right, and the log of the node",
+        P::ServerName => {
+            "call the node by a name in its certificate; `certificates.names` of its configuration adds one"
+        }
+        P::ServerExpired => {
+            "see whether the clocks of this machine and of the node are right, and the log of the node"
+        }
         P::ServerUnusable => "look at the log of the node",
     }
 }
@@ -239,7 +246,10 @@ mod tests {
             (Error::NoLeader(refused()).into(), 3),
             (Error::Unreachable { tried: Vec::new() }.into(), 3),
             (Error::Certificate { address: String::new(), problem: CertificateProblem::Wanted }.into(), 4),
-            (Error::Certificate { address: String::new(), problem: CertificateProblem::ServerName }.into(), 3),
+            (
+                Error::Certificate { address: String::new(), problem: CertificateProblem::ServerName }.into(),
+                3,
+            ),
             (Error::Failed { message: String::new() }.into(), 1),
             (Error::Options(OptionsError::NoAddress).into(), 64),
             (Error::Options(OptionsError::Plaintext { address: String::new() }).into(), 5),

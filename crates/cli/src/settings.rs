@@ -35,7 +35,7 @@ pub struct Flags {
     /// CA certificate of the cluster, PEM [REVOLVE_CACERT]
     #[arg(long, global = true, value_name = "FILE")]
     pub cacert: Option<PathBuf>,
-    /// Client certificate, PEM, where the cluster wants one [REVOLVE_CLIENT_CERT]
+    /// Your client certificate, PEM [REVOLVE_CLIENT_CERT]
     #[arg(long, global = true, value_name = "FILE")]
     pub client_cert: Option<PathBuf>,
     /// Its key, PEM [REVOLVE_CLIENT_KEY]

@@ -14,6 +14,9 @@ fn the_command_line_prints_what_the_golden_files_say() {
     for unset in unset.into_iter().chain(["REVOLVE_LOG_FORMAT"]) {
         cases.env(unset, "");
     }
+    for unset in ["REVOLVE_CLIENT_CERT", "REVOLVE_CLIENT_KEY"] {
+        cases.env(unset, "");
+    }
     cases
         .env("HOME", "/nonexistent")
         .env("XDG_CONFIG_HOME", "/nonexistent")

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use rustls::AlertDescription;
 use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt;
 
@@ -104,6 +105,19 @@ pub enum CertificateProblem {
     ServerUnusable,
 }
 
+/// What a server says of a client's certificate. In TLS 1.3 it says so when the client takes the connection to be open.
+const ALERTS: [(AlertDescription, CertificateProblem); 9] = [
+    (AlertDescription::CertificateRequired, CertificateProblem::Wanted),
+    (AlertDescription::CertificateExpired, CertificateProblem::Expired),
+    (AlertDescription::CertificateRevoked, CertificateProblem::Revoked),
+    (AlertDescription::UnknownCA, CertificateProblem::NotAccepted),
+    (AlertDescription::BadCertificate, CertificateProblem::NotAccepted),
+    (AlertDescription::UnsupportedCertificate, CertificateProblem::NotAccepted),
+    (AlertDescription::CertificateUnknown, CertificateProblem::NotAccepted),
+    (AlertDescription::DecryptError, CertificateProblem::NotAccepted),
+    (AlertDescription::AccessDenied, CertificateProblem::NotAccepted),
+];
+
 impl CertificateProblem {
     /// Whether the client's own certificate is the one that is wrong.
     #[must_use]
@@ -111,27 +125,34 @@ impl CertificateProblem {
         matches!(self, Self::Wanted | Self::Expired | Self::Revoked | Self::NotAccepted)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "rustls has many more, which say nothing of who is who"
+    )]
     fn of(error: &rustls::Error) -> Option<Self> {
-        use rustls::{AlertDescription as Alert, CertificateError as Bad};
+        use rustls::CertificateError as Bad;
         Some(match error {
-            rustls::Error::AlertReceived(alert) => match alert {
-                Alert::CertificateRequired => Self::Wanted,
-                Alert::CertificateExpired => Self::Expired,
-                Alert::CertificateRevoked => Self::Revoked,
-                Alert::UnknownCA | Alert::BadCertificate | Alert::UnsupportedCertificate | Alert::CertificateUnknown
-                | Alert::DecryptError | Alert::AccessDenied => Self::NotAccepted,
-                _ => return None,
-            },
+            rustls::Error::AlertReceived(alert) => {
+                let known = ALERTS.iter().find(|(known, _)| known == alert);
+                return known.map(|(_, problem)| *problem);
+            }
             rustls::Error::InvalidCertificate(bad) => match bad {
                 Bad::UnknownIssuer | Bad::BadSignature => Self::ServerUnknown,
                 Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::ServerName,
-                Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-                    Self::ServerExpired
-                }
+                Bad::Expired
+                | Bad::ExpiredContext { .. }
+                | Bad::NotValidYet
+                | Bad::NotValidYetContext { .. } => Self::ServerExpired,
                 _ => Self::ServerUnusable,
             },
             _ => return None,
         })
+    }
+
+    /// An alert that ends an open connection reaches us through HTTP/2, which keeps of its cause no more than the text.
+    fn told(text: &str) -> Option<Self> {
+        let alert = text.split("received fatal alert: ").nth(1)?;
+        ALERTS.iter().find(|(known, _)| alert.starts_with(&format!("{known:?}"))).map(|(_, problem)| *problem)
     }
 
     /// What a status says of certificates, in whatever it was caused by.
@@ -140,8 +161,9 @@ impl CertificateProblem {
         while let Some(error) = cause {
             let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
             let of_tls = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-            if let Some(problem) = of_tls.and_then(Self::of) {
-                return Some(problem);
+            let problem = of_tls.and_then(Self::of).or_else(|| Self::told(&error.to_string()));
+            if problem.is_some() {
+                return problem;
             }
             cause = error.source();
         }
@@ -278,6 +300,25 @@ mod tests {
         assert!(matches!(lost, Error::Unknown { .. }), "{lost:?}");
         let leaderless = Error::from_status("a", &status(Code::Unavailable, "no_leader"));
         assert!(matches!(leaderless, Error::NoLeader(_)), "{leaderless:?}");
+    }
+
+    #[test]
+    fn what_the_other_side_says_of_a_certificate_is_understood() {
+        use CertificateProblem as P;
+        for (alert, problem) in ALERTS {
+            let error = rustls::Error::AlertReceived(alert);
+            assert_eq!(
+                (P::of(&error), P::told(&format!("connection error: {error}"))),
+                (Some(problem), Some(problem))
+            );
+        }
+        assert_eq!(P::told("connection error: received fatal alert: InternalError"), None);
+        let unknown =
+            std::io::Error::other(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer));
+        let status = Status::from_error(Box::new(unknown));
+        let error = Error::from_status("a", &status);
+        assert!(matches!(error, Error::Certificate { problem: P::ServerUnknown, .. }), "{error:?}");
+        assert!(error.had_no_effect() && !error.is_transient());
     }
 
     #[test]

@@ -105,9 +105,7 @@ impl Cluster {
     ) -> Result<Self, StartError> {
         let config = Arc::new(settings.raft_config()?);
         let clock = Arc::new(Clock::of_machine());
-        let time = Arc::clone(&clock);
-        let time = tls::Clock::new(move || Duration::from_millis(time.now().0));
-        let tls = PeerTls::new(settings.node, root_keys, settings.certificate_lifetime, time)?;
+        let tls = certificates(&settings, root_keys, Arc::clone(&clock))?;
         let layout = Layout::make(settings.data.clone()).map_err(in_folder(&settings.data))?;
         let lock = layout.lock().map_err(in_folder(&settings.data))?;
         let space = Space::open(layout.root()).map_err(in_folder(&settings.data))?;
@@ -116,7 +114,6 @@ impl Cluster {
         let Restored { log, store, state, position, snapshots } =
             Restored::open(&layout, &peers, settings.rejoin, &space).await?;
         settings.check.pass(&state)?;
-        tls.heed(&state);
         let may_renew = settings.rejoin == Rejoin::Automatic && !peers.everyone().is_empty();
         let gate = Arc::new(Gate::new(identity(&layout, may_renew).map_err(in_folder(&settings.data))?));
         let promises = Arc::new(Promises::open(layout.promises()));
@@ -132,8 +129,6 @@ impl Cluster {
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         let network =
             Network::new(settings.node, peers.clone(), Arc::clone(&promises), settings.timing.election_max);
-        let log_released = Box::new(log.released());
-        let log_digests = Box::new(log.digests());
         let raft = Raft::build(settings.node.0, config, network, log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -166,7 +161,7 @@ impl Cluster {
         parts.peers.follow(addresses(&raft.metrics().borrow_watched().membership_config));
         parts.start_tasks(stand, collector);
         tokio::spawn(observe(Observing::of(&parts)));
-        let Parts { settings, tls, gate, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
+        let Parts { settings, tls, gate, log, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
         tokio::spawn(end_with(shutdown.clone(), raft.clone()));
 
         let ending = Mutex::new(Some(Ending { serving, writer, lock, lead }));
@@ -186,8 +181,8 @@ impl Cluster {
             steering,
             fatal,
             shutdown,
-            log_released,
-            log_digests,
+            log_released: Box::new(log.released()),
+            log_digests: Box::new(log.digests()),
             ending,
         })))
     }
@@ -396,6 +391,16 @@ impl Cluster {
     fn ending(&self) -> MutexGuard<'_, Option<Ending>> {
         self.0.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the peer port shows and believes, by the time that this node believes.
+fn certificates(
+    settings: &Settings,
+    root_keys: &[&[u8; 32]],
+    clock: Arc<Clock>,
+) -> Result<PeerTls, StartError> {
+    let time = tls::Clock::new(move || Duration::from_millis(clock.now().0));
+    PeerTls::new(settings.node, root_keys, settings.certificate_lifetime, time)
 }
 
 /// The identity of this storage. A damaged one says nothing about what the storage was: where the node may take part

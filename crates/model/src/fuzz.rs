@@ -5,11 +5,11 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     State,
-    command::Stamped,
     certificate::Serial,
+    command::Stamped,
     name::{
-        CertificateName, ConsumerName, CredentialName, GrantId, IdentityName, NodeId, RevocationId, RotationId, ScheduleName,
-        StoreName, TargetName, TokenName,
+        CertificateName, ConsumerName, CredentialName, GrantId, IdentityName, NodeId, RevocationId,
+        RotationId, ScheduleName, StoreName, TargetName, TokenName,
     },
     table::{LoadError, Record},
     time::{Span, Time},

@@ -14,7 +14,8 @@ use serde::Deserialize;
 
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 /// Shortest and longest life of a certificate.
-const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(10 * 365 * 24 * 3_600);
+const LIFETIMES: RangeInclusive<Duration> =
+    Duration::from_secs(2)..=Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// The configuration of one node.
 #[derive(Clone, Debug, Deserialize)]
@@ -274,10 +275,14 @@ pub enum ConfigError {
     #[error("node {0} is not listed under `peers`")]
     NotAPeer(u64),
     /// Plaintext would leave the machine.
-    #[error("the client port listens on {0}, which others can reach: leave `listen.client_tls = \"off\"` away")]
+    #[error(
+        "the client port listens on {0}, which others can reach: leave `listen.client_tls = \"off\"` away"
+    )]
     PlaintextBeyondLoopback(SocketAddr),
     /// A certificate for a port that shows none.
-    #[error("`tls` names a certificate, but `listen.client_tls = \"off\"` shows none: leave one of them away")]
+    #[error(
+        "`tls` names a certificate, but `listen.client_tls = \"off\"` shows none: leave one of them away"
+    )]
     UnusedCertificate,
     /// Certificates that would be over at once, or never.
     #[error("`certificates.lifetime_hours` is {0}: give at least 2 seconds (0.0006) and at most 10 years")]
@@ -467,7 +472,11 @@ mod tests {
     #[test]
     fn plaintext_beyond_loopback_is_refused() {
         let open = GOOD.replace("client = \"127.0.0.1:7800\"", "client = \"0.0.0.0:7800\"");
-        assert_eq!(load(&open).unwrap().listen.client_tls, ClientTls::Mutual, "unless something else is said");
+        assert_eq!(
+            load(&open).unwrap().listen.client_tls,
+            ClientTls::Mutual,
+            "unless something else is said"
+        );
         let plain = |text: &str| text.replace("[listen]", "[listen]\nclient_tls = \"off\"");
         assert!(matches!(load(&plain(&open)), Err(ConfigError::PlaintextBeyondLoopback(_))));
         load(&plain(GOOD)).unwrap();

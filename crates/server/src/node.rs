@@ -57,12 +57,21 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) cluster: Cluster,
     pub(crate) keys: Arc<Keyring>,
+    pub(crate) port: ClientPort,
 }
 
 impl Shared {
     /// In whose name this node's workers act.
     pub(crate) fn actor(&self) -> String {
         self.node.to_string()
+    }
+
+    /// Shows certificates under the first of these root keys from now on, on both ports, and believes those of all.
+    pub(crate) fn set_root_keys(&self, roots: &[Arc<workers::RootKey>]) -> Result<(), ServerError> {
+        let keys = peer_keys(roots);
+        let keys: Vec<&[u8; 32]> = keys.iter().map(|key| &**key).collect();
+        self.cluster.set_root_keys(&keys)?;
+        Ok(self.port.set_root_keys(roots)?)
     }
 
     /// What its reconcilers work with.
@@ -215,14 +224,14 @@ impl Server {
         port.heed(&cluster.local());
 
         let node = NodeId(config.node);
-        let shared = Arc::new(Shared { node, config, cluster, keys });
+        let shared = Arc::new(Shared { node, config, cluster, keys, port: port.clone() });
         let tasks = TaskTracker::new();
         let context = shared.context(bootstrap);
         tasks.spawn(reconcile::leader::run(context.clone(), shutdown.clone()));
         tasks.spawn(reconcile::keys::run(context.clone(), shutdown.clone()));
         tasks.spawn(reconcile::worker::run(context, shutdown.clone()));
         let (telling, unfit) = watch::channel(None);
-        tasks.spawn(keys::watch::run(Arc::clone(&shared), port.clone(), files, telling, shutdown.clone()));
+        tasks.spawn(keys::watch::run(Arc::clone(&shared), files, telling, shutdown.clone()));
         tasks.spawn(announce(Arc::clone(&shared), shutdown.clone()));
         let limits = Limits { period_floor: shared.config.schedule_floor(), ..Limits::default() };
         let consensus = Arc::new(shared.cluster.clone());
@@ -340,7 +349,9 @@ async fn audit_peers(cluster: Cluster, edge: Arc<Edge>, shutdown: CancellationTo
                 let object = refused.address.map_or_else(String::new, |address| format!("address/{address}"));
                 edge.refusals.note(gate::ANONYMOUS, "peer.connect", &object, refused.code);
             }
-            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "refusals on the peer port are not audited"),
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "refusals on the peer port are not audited")
+            }
             Err(RecvError::Closed) => return,
         }
     }
@@ -370,7 +381,7 @@ async fn announce(shared: Arc<Shared>, shutdown: CancellationToken) {
 }
 
 /// What the authorities of the peer port are derived from, one for each root key.
-pub(crate) fn peer_keys(roots: &[Arc<workers::RootKey>]) -> Vec<zeroize::Zeroizing<[u8; 32]>> {
+fn peer_keys(roots: &[Arc<workers::RootKey>]) -> Vec<zeroize::Zeroizing<[u8; 32]>> {
     roots.iter().map(|root| root.derive(PEER_TLS)).collect()
 }
 

@@ -51,15 +51,9 @@ pub enum PkiError {
 ///
 /// # Errors
 /// When a file exists or cannot be written.
-pub fn issue_files(
-    root: &RootKey,
-    folder: &Path,
-    name: &str,
-    lifetime: Duration,
-) -> Result<Files, PkiError> {
+pub fn issue_files(root: &RootKey, folder: &Path, name: &str, lifetime: Duration) -> Result<Files, PkiError> {
     let authority = authority(root)?;
-    let leaf =
-        Leaf { name: name.to_owned(), hosts: Vec::new(), serves: false, calls: true, lifetime };
+    let leaf = Leaf { name: name.to_owned(), hosts: Vec::new(), serves: false, calls: true, lifetime };
     let clock = Clock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
     let issued = authority.issue(&leaf, &clock)?;
     let files = Files {

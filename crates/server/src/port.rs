@@ -14,8 +14,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use tls::{
-    Accepted, Accepting, Authority, Clock, Connections, Files, Kind, Leaf, Own, Throttle, TlsError, Trust, accept,
-    server_config,
+    Accepted, Accepting, Authority, Clock, Connections, Files, Kind, Leaf, Own, Throttle, TlsError, Trust,
+    accept, server_config,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
@@ -149,7 +149,12 @@ impl ClientPort {
             refused: Arc::new(move |from: SocketAddr, refusal| {
                 if port.0.told.is_news(Some(from.ip()), refusal.code) {
                     tracing::warn!(from = %from.ip(), code = refusal.code, "refused on the client port: {}", refusal.message);
-                    edge.refusals.note(ANONYMOUS, "client.connect", &format!("address/{}", from.ip()), refusal.code);
+                    edge.refusals.note(
+                        ANONYMOUS,
+                        "client.connect",
+                        &format!("address/{}", from.ip()),
+                        refusal.code,
+                    );
                 }
             }),
             shutdown,
@@ -171,7 +176,10 @@ impl ClientPort {
             let wait = if wait.is_zero() {
                 match self.renew() {
                     Ok(()) => {
-                        tracing::info!(serial = self.0.own.facts().serial, "the certificate of the client port was renewed");
+                        tracing::info!(
+                            serial = self.0.own.facts().serial,
+                            "the certificate of the client port was renewed"
+                        );
                         Duration::ZERO
                     }
                     Err(error) => {
@@ -204,12 +212,18 @@ impl ClientPort {
             seen = stamp;
             match files.load().and_then(|pair| self.0.own.replace(pair)) {
                 Ok(()) => {
-                    tracing::info!(serial = self.0.own.facts().serial, "the certificate of the client port was loaded anew");
+                    tracing::info!(
+                        serial = self.0.own.facts().serial,
+                        "the certificate of the client port was loaded anew"
+                    );
                 }
                 // They may be half written: they are looked at again when they change.
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the new certificate files cannot be used; those before are shown on");
+                    tracing::error!(
+                        error,
+                        "the new certificate files cannot be used; those before are shown on"
+                    );
                 }
             }
         }
@@ -314,7 +328,8 @@ mod tests {
     #[test]
     fn a_node_is_called_by_all_its_names() {
         let named = names(&config("[certificates]\nnames = [\"lb.example.org\"]"));
-        let expected = ["127.0.0.1", "db.example.org", "lb.example.org", "localhost", "node-1.client.revolve"];
+        let expected =
+            ["127.0.0.1", "db.example.org", "lb.example.org", "localhost", "node-1.client.revolve"];
         assert_eq!(named, expected);
     }
 

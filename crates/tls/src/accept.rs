@@ -30,6 +30,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// A connection that was let in.
 pub type Accepted = Cut<TlsStream<TcpStream>>;
 
+/// Is told of everyone who was not let in.
+pub type OnRefused = Arc<dyn Fn(SocketAddr, &Refusal) + Send + Sync>;
+
 /// How connections are accepted.
 pub struct Accepting {
     /// The port's end of TLS.
@@ -37,7 +40,7 @@ pub struct Accepting {
     /// Where open connections are kept.
     pub connections: Connections,
     /// Told of everyone who was not let in.
-    pub refused: Arc<dyn Fn(SocketAddr, &Refusal) + Send + Sync>,
+    pub refused: OnRefused,
     /// The end.
     pub shutdown: CancellationToken,
 }
@@ -85,7 +88,7 @@ async fn run(listener: TcpListener, accepting: Accepting, sender: mpsc::Sender<i
 struct Handshake {
     acceptor: TlsAcceptor,
     connections: Connections,
-    refused: Arc<dyn Fn(SocketAddr, &Refusal) + Send + Sync>,
+    refused: OnRefused,
     permit: OwnedSemaphorePermit,
 }
 

@@ -33,8 +33,9 @@ const BACKDATED: Duration = Duration::from_secs(300);
 const SEEDS: u8 = 4;
 /// PKCS #8 (RFC 5208) around an ECPrivateKey (RFC 5915) of P-256, up to the 32 bytes of the private key.
 const P256_PKCS8: &[u8] = &[
-    0x30, 0x41, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
-    0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x04, 0x27, 0x30, 0x25, 0x02, 0x01, 0x01, 0x04, 0x20,
+    0x30, 0x41, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
+    0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x04, 0x27, 0x30, 0x25, 0x02, 0x01, 0x01, 0x04,
+    0x20,
 ];
 
 /// Which port an authority speaks for. A certificate of one is worth nothing at the other.
@@ -203,7 +204,8 @@ fn params(leaf: &Leaf, serial: &[u8], clock: &Clock) -> Result<CertificateParams
         (leaf.serves, ExtendedKeyUsagePurpose::ServerAuth),
         (leaf.calls, ExtendedKeyUsagePurpose::ClientAuth),
     ];
-    params.extended_key_usages = uses.into_iter().filter_map(|(used, purpose)| used.then_some(purpose)).collect();
+    params.extended_key_usages =
+        uses.into_iter().filter_map(|(used, purpose)| used.then_some(purpose)).collect();
     params.use_authority_key_identifier_extension = true;
     params.serial_number = Some(SerialNumber::from_slice(serial));
     let now = clock.now();
@@ -229,7 +231,10 @@ fn authority_key(root_key: &[u8; 32], kind: Kind) -> Result<KeyPair, TlsError> {
             let seed = seed(root_key, &[kind.info()])?;
             let key = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| TlsError::Derive)?;
             let pkcs8 = key.to_pkcs8v1().map_err(|_| TlsError::Derive)?;
-            Ok(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8.as_ref()), kind.algorithm())?)
+            Ok(KeyPair::from_pkcs8_der_and_sign_algo(
+                &PrivatePkcs8KeyDer::from(pkcs8.as_ref()),
+                kind.algorithm(),
+            )?)
         }
         Kind::Client => (0..SEEDS)
             .find_map(|turn| {
@@ -290,10 +295,16 @@ mod tests {
             let issued = authority.issue(&leaf(), &at(1_800_000_000)).unwrap();
             issued.certified().unwrap();
             let found = facts(&issued.certificate).unwrap();
-            assert_eq!((found.name.as_str(), found.hosts.as_slice()), ("ci", &["node-1.client.revolve".to_owned()][..]));
+            assert_eq!(
+                (found.name.as_str(), found.hosts.as_slice()),
+                ("ci", &["node-1.client.revolve".to_owned()][..])
+            );
             assert_eq!(found.not_after, Duration::from_secs(1_800_000_060));
             assert_eq!(found.serial.len(), 2 * SERIAL_BYTES);
-            assert_ne!(found.serial, facts(&authority.issue(&leaf(), &at(1)).unwrap().certificate).unwrap().serial);
+            assert_ne!(
+                found.serial,
+                facts(&authority.issue(&leaf(), &at(1)).unwrap().certificate).unwrap().serial
+            );
         }
     }
 

@@ -99,9 +99,10 @@ impl<S> Cut<S> {
     /// An error once it was cut; the task is woken when it is.
     fn poll_ended(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.ended.as_mut().poll(context) {
-            Poll::Ready(()) => {
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the certificate of the other side is revoked"))
-            }
+            Poll::Ready(()) => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the certificate of the other side is revoked",
+            )),
             Poll::Pending => Ok(()),
         }
     }
@@ -119,7 +120,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Cut<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Cut<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_ended(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

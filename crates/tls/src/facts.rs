@@ -38,7 +38,8 @@ pub fn facts(certificate: &CertificateDer<'_>) -> Result<Facts, TlsError> {
             hosts.push((*host).to_owned());
         }
     }
-    let name = read.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).unwrap_or_default();
+    let name =
+        read.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).unwrap_or_default();
     let seconds = |at: i64| Duration::from_secs(u64::try_from(at).unwrap_or_default());
     Ok(Facts {
         serial: hex(read.raw_serial()),

@@ -32,7 +32,8 @@ impl Files {
     /// # Errors
     /// [`TlsError::File`], [`TlsError::Use`].
     pub fn load(&self) -> Result<CertifiedKey, TlsError> {
-        let chain = certificates(&read(&self.certificate)?).map_err(|_| unusable(&self.certificate, "no certificate"))?;
+        let chain = certificates(&read(&self.certificate)?)
+            .map_err(|_| unusable(&self.certificate, "no certificate"))?;
         let key = zeroize::Zeroizing::new(read(&self.key)?);
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| unusable(&self.key, "no private key"))?;
         Ok(CertifiedKey::from_der(chain, key, &default_provider())?)

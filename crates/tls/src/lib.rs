@@ -16,7 +16,7 @@ mod setup;
 mod throttle;
 mod trust;
 
-pub use accept::{Accepted, Accepting, accept};
+pub use accept::{Accepted, Accepting, OnRefused, accept};
 pub use authority::{Authority, Issued, Kind, Leaf, new_serial};
 pub use clock::Clock;
 pub use connect::Connector;

@@ -29,7 +29,8 @@ impl Revoked {
     pub fn covers(&self, certificate: &CertificateDer<'_>) -> bool {
         let listed = self.0.load();
         facts(certificate).map_or(true, |found| {
-            listed.serials.contains(&found.serial) || found.hosts.iter().any(|host| listed.hosts.contains(host))
+            listed.serials.contains(&found.serial)
+                || found.hosts.iter().any(|host| listed.hosts.contains(host))
         })
     }
 }

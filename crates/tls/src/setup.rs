@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, ServerConfig, SupportedProtocolVersion,
-    client::Resumption,
-    crypto::aws_lc_rs::default_provider,
-    server::NoServerSessionStorage,
+    ClientConfig, ServerConfig, SupportedProtocolVersion, client::Resumption,
+    crypto::aws_lc_rs::default_provider, server::NoServerSessionStorage,
 };
 
 use crate::{Clock, Own, TlsError, Trust};
@@ -47,11 +45,12 @@ pub fn client_config(
     versions: &[&'static SupportedProtocolVersion],
     protocols: &[&str],
 ) -> Result<ClientConfig, TlsError> {
-    let mut config = ClientConfig::builder_with_details(Arc::new(default_provider()), Arc::new(clock.clone()))
-        .with_protocol_versions(versions)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(trust))
-        .with_client_cert_resolver(Arc::new(own));
+    let mut config =
+        ClientConfig::builder_with_details(Arc::new(default_provider()), Arc::new(clock.clone()))
+            .with_protocol_versions(versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust))
+            .with_client_cert_resolver(Arc::new(own));
     config.alpn_protocols = names(protocols);
     config.resumption = Resumption::disabled();
     Ok(config)

@@ -25,8 +25,8 @@ use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Accepting, Authority, Clock, Connections, Files, Issued, Kind, Leaf, Own, Refusal, Revoked, Trust, accept, facts,
-    server_config,
+    Accepting, Authority, Clock, Connections, Files, Issued, Kind, Leaf, Own, Refusal, Revoked, Trust,
+    accept, facts, server_config,
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -72,7 +72,8 @@ fn only_who_has_a_certificate_of_an_authority_whose_time_it_is_is_believed() {
     }
     let server_only = authority(1).issue(&Leaf { calls: false, ..leaf("a") }, &clock().1).unwrap();
     assert!(refused(&trust, &server_only.certificate, NOW).unwrap().contains("InvalidPurpose"));
-    let other_port = Authority::derive(&[1; 32], Kind::Client).unwrap().issue(&leaf("a"), &clock().1).unwrap();
+    let other_port =
+        Authority::derive(&[1; 32], Kind::Client).unwrap().issue(&leaf("a"), &clock().1).unwrap();
     assert!(refused(&trust, &other_port.certificate, NOW).unwrap().contains("UnknownIssuer"));
 }
 
@@ -87,7 +88,10 @@ fn who_is_revoked_by_serial_or_by_name_is_not_believed() {
     connections.revoke(BTreeSet::new(), ["a".to_owned()].into());
     assert!(refused(&trust, &other, NOW).unwrap().contains("Revoked"));
     assert_eq!(refused(&trust, &issue(1, "b").certificate, NOW), None);
-    assert!(connections.revoked().covers(&CertificateDer::from(b"no certificate".to_vec())), "in doubt, it is");
+    assert!(
+        connections.revoked().covers(&CertificateDer::from(b"no certificate".to_vec())),
+        "in doubt, it is"
+    );
 }
 
 #[test]
@@ -203,7 +207,9 @@ impl Port {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(WITHIN, wait).await.unwrap_or_else(|_| panic!("{code}: {:?}", self.refused.lock().unwrap()));
+        tokio::time::timeout(WITHIN, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{code}: {:?}", self.refused.lock().unwrap()));
     }
 }
 

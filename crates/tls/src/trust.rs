@@ -41,8 +41,11 @@ impl Checks {
     fn new(roots: &RootCertStore) -> Result<Self, TlsError> {
         let (roots, provider) = (Arc::new(roots.clone()), Arc::new(default_provider()));
         Ok(Self {
-            of_servers: WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-                .build()?,
+            of_servers: WebPkiServerVerifier::builder_with_provider(
+                Arc::clone(&roots),
+                Arc::clone(&provider),
+            )
+            .build()?,
             of_clients: WebPkiClientVerifier::builder_with_provider(roots, provider).build()?,
         })
     }
@@ -94,8 +97,13 @@ impl ServerCertVerifier for Trust {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let checks = self.0.checks.load();
-        let verified =
-            checks.of_servers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let verified = checks.of_servers.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
         self.refuse_revoked(end_entity)?;
         Ok(verified)
     }

@@ -156,8 +156,7 @@ async fn ask(
         Ok::<_, rcgen::Error>((request, Zeroizing::new(key.serialize_pem())))
     };
     let (request_pem, key) = made().context("cannot make a key")?;
-    let request =
-        IssueCertificateRequest { name: name.to_owned(), request_pem, ttl_ms: Span::days(days).0 };
+    let request = IssueCertificateRequest { name: name.to_owned(), request_pem, ttl_ms: Span::days(days).0 };
     Ok((app.client()?.issue_certificate(request).await?, key))
 }
 

@@ -13,10 +13,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::Server,
-};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{MESSAGE_BYTES, STORAGE, network::read_ahead, tls::PeerTls, wire};
 use crate::{
@@ -80,6 +77,7 @@ pub(crate) fn serve(
     listener: TcpListener,
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let shutdown = service.shutdown.clone();
+    service.tls.heed(&service.view.state());
     let incoming = service.tls.incoming(listener, shutdown.clone());
     let peer = PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES)

@@ -12,8 +12,8 @@ use model::{State, name::NodeId, time::Time};
 use rustls::{ClientConfig, ServerConfig, version::TLS13};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tls::{
-    Accepted, Accepting, Authority, Clock, Connections, Connector, Kind, Leaf, Own, Refusal, Throttle, TlsError, Trust, accept,
-    client_config, server_config,
+    Accepted, Accepting, Authority, Clock, Connections, Connector, Kind, Leaf, Own, Refusal, Throttle,
+    TlsError, Trust, accept, client_config, server_config,
 };
 use tokio::{net::TcpListener, sync::broadcast};
 use tokio_stream::wrappers::ReceiverStream;
@@ -138,13 +138,16 @@ impl PeerTls {
 
     /// Shuts out the nodes that `state` says are revoked, and cuts their connections.
     pub(crate) fn heed(&self, state: &State) {
-        let hosts: BTreeSet<String> = state.revoked_nodes().iter().map(|(node, _)| host_name(*node)).collect();
+        let hosts: BTreeSet<String> =
+            state.revoked_nodes().iter().map(|(node, _)| host_name(*node)).collect();
         let cut = self.0.connections.revoke(BTreeSet::new(), hosts);
         if cut > 0 {
             tracing::warn!(connections = cut, "connections of a revoked node were cut");
         }
         if state.revoked_nodes().contains(&self.0.node) {
-            tracing::error!("the certificates of this node are revoked: the others do not let it in any more");
+            tracing::error!(
+                "the certificates of this node are revoked: the others do not let it in any more"
+            );
         }
     }
 

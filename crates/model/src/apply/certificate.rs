@@ -17,7 +17,10 @@ impl State {
             return refuse(Code::OutOfRange, "the certificate would have ended already");
         }
         if self.certificates.contains(&command.serial) {
-            return refuse(Code::AlreadyExists, format!("there is a certificate `{}` already", command.serial));
+            return refuse(
+                Code::AlreadyExists,
+                format!("there is a certificate `{}` already", command.serial),
+            );
         }
         self.make_room_for_certificate()?;
         let row = Certificate {
@@ -81,7 +84,8 @@ impl State {
         let is_over = |row: &&Certificate| {
             row.expires.is_some_and(|end| end.plus(caps::CERTIFICATE_KEPT_AFTER_END) < now)
         };
-        let over: Vec<Serial> = self.certificates.values().filter(is_over).map(|row| row.serial.clone()).collect();
+        let over: Vec<Serial> =
+            self.certificates.values().filter(is_over).map(|row| row.serial.clone()).collect();
         for serial in &over {
             self.certificates.remove(serial);
         }

@@ -99,11 +99,12 @@ fn check_majority(call: &Call, state: &State, node: NodeId) -> Result<(), Denied
     if !voters.contains(&node) || state.revoked_nodes().contains(&node) {
         return Ok(());
     }
-    let is_heard = |id: &NodeId| {
-        *id == standing.node || state.nodes().get(id).is_some_and(|found| found.reachable)
-    };
-    let left =
-        voters.iter().filter(|id| **id != node && !state.revoked_nodes().contains(id) && is_heard(id)).count();
+    let is_heard =
+        |id: &NodeId| *id == standing.node || state.nodes().get(id).is_some_and(|found| found.reachable);
+    let left = voters
+        .iter()
+        .filter(|id| **id != node && !state.revoked_nodes().contains(id) && is_heard(id))
+        .count();
     if left * 2 > voters.len() {
         return Ok(());
     }
@@ -117,4 +118,77 @@ fn check_majority(call: &Call, state: &State, node: NodeId) -> Result<(), Denied
 fn serial(bytes: &[u8]) -> Result<Serial, Denied> {
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     text.parse().map_err(|error| Denied::Internal(format!("a serial of our own: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use api::v1::{admin_service_server::AdminService as _, revoke_certificate_request::Party as Asked};
+    use model::command::AnnounceNode;
+    use tonic::{Code as Status, Request};
+
+    use super::*;
+    use crate::testing::Node;
+
+    fn wanted(name: &str) -> v1::IssueCertificateRequest {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+        v1::IssueCertificateRequest { name: name.into(), request_pem: request.pem().unwrap(), ttl_ms: 0 }
+    }
+
+    fn order(party: Asked) -> v1::RevokeCertificateRequest {
+        let (reason_code, reason) = ("key-compromise".to_owned(), "stolen".to_owned());
+        v1::RevokeCertificateRequest { party: Some(party), reason_code, reason }
+    }
+
+    async fn listed(node: &Node) -> Vec<v1::Certificate> {
+        let request: Request<_> = node.request("auditor", v1::ListCertificatesRequest {});
+        node.admin().list_certificates(request).await.unwrap().into_inner().certificates
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_recorded_before_it_is_handed_out_and_can_be_revoked() {
+        let node = Node::start();
+        let admin = node.admin();
+        let issued = admin.issue_certificate(node.request("admin", wanted("ci"))).await.unwrap().into_inner();
+        let row = listed(&node).await.remove(0);
+        assert_eq!(
+            (row.name.as_str(), &row.serial, row.expires_ms),
+            ("ci", &issued.serial, issued.expires_ms)
+        );
+        assert!(issued.ca_pem.contains("BEGIN CERTIFICATE") && row.revoked_ms == 0);
+
+        let known = order(Asked::Serial(issued.serial));
+        assert!(admin.revoke_certificate(node.request("admin", known)).await.unwrap().into_inner().recorded);
+        assert_eq!(listed(&node).await[0].reason_code, "key-compromise");
+        let foreign = order(Asked::Serial("ab".into()));
+        assert!(
+            !admin.revoke_certificate(node.request("admin", foreign)).await.unwrap().into_inner().recorded
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_and_who_may_not_ask_is_refused() {
+        let node = Node::start();
+        let admin = node.admin();
+        let denied = admin.issue_certificate(node.request("operator", wanted("ci"))).await.unwrap_err();
+        assert_eq!(denied.code(), Status::PermissionDenied);
+        let long = v1::IssueCertificateRequest { ttl_ms: u64::MAX, ..wanted("ci") };
+        let blank = v1::IssueCertificateRequest { request_pem: "no request".into(), ..wanted("ci") };
+        for wrong in [long, blank, wanted("not a name")] {
+            let refused = admin.issue_certificate(node.request("admin", wrong)).await.unwrap_err();
+            assert_eq!(refused.code(), Status::InvalidArgument, "{refused}");
+        }
+        assert!(listed(&node).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_node_without_which_the_cluster_would_stop_is_not_revoked() {
+        let node = Node::start();
+        let announce = AnnounceNode { id: NodeId(1), client_address: "n:1".into(), version: "0".into() };
+        node.alone.apply("node-1", announce.into()).unwrap();
+        let last = node.request("admin", order(Asked::Node(1)));
+        let refused = node.admin().revoke_certificate(last).await.unwrap_err();
+        assert!(refused.message().contains("no majority"), "{refused}");
+        assert!(listed(&node).await.is_empty());
+    }
 }

@@ -366,7 +366,8 @@ impl Move {
                     0 => Party::Node(NodeId(u64::from(self.c % 3))),
                     _ => Party::Certificate(chosen(&SERIALS, self.b)),
                 };
-                RevokeCertificate { party, code: pick(&ReasonCode::ALL, self.c), reason: "lost".into() }.into()
+                RevokeCertificate { party, code: pick(&ReasonCode::ALL, self.c), reason: "lost".into() }
+                    .into()
             }
             13 => RecordCollection {
                 node: NodeId(u64::from(self.b % 4)),
