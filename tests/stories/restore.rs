@@ -11,6 +11,7 @@ use std::{
 use client::{Client, Error, v1};
 use futures::{StreamExt as _, stream};
 use harness::{Cluster, Setup, eventually};
+use secrecy::SecretString;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -117,7 +118,7 @@ struct Open {
 impl Scene {
     async fn begin(nodes: u64, each: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let service = Service::start(listener, &Login::new("admin", ADMIN_PASSWORD.to_owned())).unwrap();
+        let service = Service::start(listener, &Login::new("admin", SecretString::from(ADMIN_PASSWORD))).unwrap();
         let limits = vec![("concurrent_steps".to_owned(), 96)];
         let cluster = Cluster::start_with(Setup { nodes, limits, ..Setup::default() }).await;
         let alice = cluster.client(cluster.token("alice", "alice", "operator").await);
@@ -150,7 +151,7 @@ impl Scene {
         let all: Vec<usize> = (0..2 * self.each).collect();
         let parts = all.chunks(100).map(|part| {
             let resources = part.iter().flat_map(|number| {
-                self.service.honour(&Login::new(user(*number), password(*number)));
+                self.service.honour(&Login::new(user(*number), SecretString::from(password(*number))));
                 let scheduled = (*number >= self.each).then(|| schedule(*number).into());
                 std::iter::once(credential(*number).into()).chain(scheduled)
             });
