@@ -114,6 +114,7 @@ enum Ask {
     #[command(subcommand)]
     Cluster(cluster::Verb),
     /// Print the version
+    #[command(hide = true)]
     Version,
 }
 
