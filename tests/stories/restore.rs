@@ -11,6 +11,7 @@ use std::{
 use client::{Client, Error, v1};
 use futures::{StreamExt as _, stream};
 use harness::{Cluster, Setup, eventually};
+use secrecy::SecretString;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -117,7 +118,8 @@ struct Open {
 impl Scene {
     async fn begin(nodes: u64, each: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let service = Service::start(listener, &Login::new("admin", ADMIN_PASSWORD.to_owned())).unwrap();
+        let service =
+            Service::start(listener, &Login::new("admin", SecretString::from(ADMIN_PASSWORD))).unwrap();
         let limits = vec![("concurrent_steps".to_owned(), 96)];
         let cluster = Cluster::start_with(Setup { nodes, limits, ..Setup::default() }).await;
         let alice = cluster.client(cluster.token("alice", "alice", "operator").await);
@@ -147,16 +149,20 @@ impl Scene {
             ..v1::Consumer::default()
         };
         self.apply(vec![super::stage::identity().into(), target.into(), consumer.into()]).await;
-        let all: Vec<usize> = (0..2 * self.each).collect();
-        let parts = all.chunks(100).map(|part| {
-            let resources = part.iter().flat_map(|number| {
-                self.service.honour(&Login::new(user(*number), password(*number)));
-                let scheduled = (*number >= self.each).then(|| schedule(*number).into());
-                std::iter::once(credential(*number).into()).chain(scheduled)
-            });
-            self.apply(resources.collect())
+        let all = (0..2 * self.each).map(|number| async move {
+            self.service.honour(&Login::new(user(number), SecretString::from(password(number))));
+            let request = || v1::ApplyRequest { resources: vec![credential(number).into()], dry_run: false };
+            asked("declared", async || match self.client.apply(request()).await {
+                // The first try was carried out, and its answer lost.
+                Err(error) if error.refused().is_some_and(|it| it.code == "already_exists") => Ok(()),
+                answer => answer.map(drop),
+            })
+            .await;
+            if number >= self.each {
+                self.apply(vec![schedule(number).into()]).await;
+            }
         });
-        stream::iter(parts).buffer_unordered(8).collect::<Vec<()>>().await;
+        stream::iter(all).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
     }
 
     async fn apply(&self, resources: Vec<v1::Resource>) {
