@@ -138,15 +138,32 @@ impl Machines {
         {
             shell.env_remove(name);
         }
-        if home.join("token").exists() {
-            let urls: Vec<_> =
-                (1..=3).map(|number| format!("http://{}", self.client_address(number))).collect();
-            shell.env("REVOLVE_ADDR", urls.join(",")).env("REVOLVE_TOKEN_FILE", home.join("token"));
-        }
+        shell.envs(self.settings());
         let mut output = shell.output().expect("a shell can be started");
         output.stdout = self.told(machine, &output.stdout);
         output.stderr = self.told(machine, &output.stderr);
         output
+    }
+
+    /// What whoever types has set: where the cluster is, and what opens it, as far as it has been brought along.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let home = self.home();
+        let urls: Vec<_> = (1..=MOST).map(|number| self.url(number)).collect();
+        let files = [
+            ("REVOLVE_TOKEN_FILE", "token"),
+            ("REVOLVE_CACERT", "ca.pem"),
+            ("REVOLVE_CLIENT_CERT", "admin.pem"),
+            ("REVOLVE_CLIENT_KEY", "admin.key"),
+        ];
+        let brought = files.into_iter().filter(|(_, file)| home.join(file).exists());
+        let brought = brought.map(|(variable, file)| (variable, home.join(file).display().to_string()));
+        [("REVOLVE_ADDR", urls.join(","))].into_iter().chain(brought).collect()
+    }
+
+    /// The URL of a node; with TLS where the authority of the cluster has been brought along.
+    fn url(&self, number: u16) -> String {
+        let scheme = if self.home().join("ca.pem").exists() { "https" } else { "http" };
+        format!("{scheme}://{}", self.client_address(number))
     }
 
     async fn systemctl(&mut self, number: u16, order: &str) {
@@ -168,6 +185,10 @@ impl Machines {
         for (real, here) in self.places(machine) {
             text = text.replace(&real, &here);
         }
+        // A name without a port can be told here, and not from any other afterwards.
+        for number in 1..=MOST {
+            text = text.replace(&format!("{}.example", node(number)), "127.0.0.1");
+        }
         text
     }
 
@@ -185,7 +206,7 @@ impl Machines {
         let mut places = Vec::new();
         for number in 1..=MOST {
             let (name, client, peer) = (node(number), self.client_address(number), self.peer_address(number));
-            places.push((format!("https://{name}.example:7800"), format!("http://{client}")));
+            places.push((format!("https://{name}.example:7800"), self.url(number)));
             places.push((format!("{name}.example:7800"), client.clone()));
             places.push((format!("{name}.example:7801"), peer.clone()));
             if name == machine {
