@@ -216,8 +216,7 @@ fn of_a_node(error: &ServerError) -> Exit {
             | StartError::Unfit(_)
             | StartError::Damaged { .. }
             | StartError::Data { .. }
-            | StartError::Raft(_)
-            | StartError::Listen(_),
+            | StartError::Raft(_),
         ) => Exit::Failed,
     }
 }

@@ -240,6 +240,7 @@ mod tests {
             &state,
             Time(0),
             &load,
+            None,
         );
         assert!(
             off.contains("\nrevolve_clock_off_seconds 1.5\n") && off.contains("\nrevolve_ready 0.0\n"),

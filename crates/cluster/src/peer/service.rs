@@ -147,6 +147,8 @@ fn end_if_disk_failed(fatal: &Fatal, error: &RestoreError) {
     let is_gone = error.kind() == io::ErrorKind::NotFound;
     if error.raw_os_error().is_some() && !is_full(error) && !is_gone {
         fatal.raise(format!("a snapshot cannot be written: {error}; {}", fatal::DISK));
+    } else if is_full(error) {
+        tracing::warn!(%error, "a snapshot finds no room: it is taken when there is some");
     }
 }
 

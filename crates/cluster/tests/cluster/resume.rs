@@ -3,6 +3,10 @@
 use std::{
     fs,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,11 +17,19 @@ use model::{
     name::NodeId,
     time::Time,
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::nodes::{Nodes, PATIENCE, commit, until};
 
 /// Several frames of a snapshot.
 const ROWS: usize = 900;
+/// Many frames.
+const LONG_ROWS: usize = 5_000;
+/// A connection is cut when it has carried so much of them.
+const CUT_AFTER_BYTES: u64 = 7_000_000;
 /// A length, a checksum, a body.
 const LENGTH_BYTES: usize = 4;
 const FRAME_HEAD_BYTES: usize = LENGTH_BYTES + 32;
@@ -71,19 +83,105 @@ async fn a_transfer_goes_on_behind_the_frames_that_arrived_and_are_sound() {
     nodes.stop_all().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_is_cut_in_its_midst_goes_on_where_it_was() {
+    let mut nodes = Nodes::prepare(3).await;
+    nodes.retention = Retention { snapshot_every: 40, kept_entries: 2 };
+    // What the others send to the third goes through a relay.
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let behind = NodeId(3);
+    let there = nodes.addresses.insert(behind, relay.local_addr().unwrap().to_string()).unwrap();
+    let cut = Arc::new(AtomicBool::new(false));
+    let relaying = tokio::spawn(relay_and_cut(relay, there.clone(), Arc::clone(&cut)));
+    for node in (1..=3).map(NodeId) {
+        nodes.start(node).await;
+    }
+    if nodes.leader().await == behind {
+        nodes.node(behind).transfer_leadership(NodeId(1)).await.unwrap();
+    }
+    let leader = nodes.leader().await;
+    let held = nodes.node(behind).status().last_log;
+    nodes.stop(behind).await;
+    nodes.addresses.insert(behind, there);
+    let mut noise = 1_u64;
+    for first in (0..LONG_ROWS).step_by(500) {
+        let puts = (first..first + 500).map(|row| {
+            let [purpose, workload, environment] = [(); 3].map(|()| incompressible(&mut noise));
+            nodes.node(leader).propose("test".into(), long_row(row, purpose, workload, environment))
+        });
+        for outcome in join_all(puts).await {
+            outcome.unwrap().unwrap();
+        }
+    }
+    let snapshot = new_snapshot(&nodes, leader, held).await;
+    assert!(snapshot.len() as u64 > CUT_AFTER_BYTES * 3 / 2, "{} bytes", snapshot.len());
+    let frames = frame_ends(&snapshot).len() as u64 - 1;
+
+    nodes.start(behind).await;
+    let wanted = nodes.node(leader).status();
+    until(nodes.node(behind), |progress| progress.applied >= wanted.applied).await;
+    assert!(cut.load(Ordering::Relaxed), "the connection was cut");
+    // Some that had arrived and were not yet written come again; but not all of the first half.
+    let taken = nodes.node(behind).status().snapshot_frames;
+    assert!((frames..frames + frames / 3).contains(&taken), "{taken} frames were taken of {frames}");
+    nodes.settled().await;
+    assert_eq!(nodes.node(behind).status().digest, nodes.node(leader).status().digest);
+    nodes.stop_all().await;
+    relaying.abort();
+}
+
+/// Passes on what comes to `there`. The first connection that has carried [`CUT_AFTER_BYTES`] is cut, and no other.
+async fn relay_and_cut(relay: TcpListener, there: String, cut: Arc<AtomicBool>) {
+    loop {
+        let (mut here, _) = relay.accept().await.unwrap();
+        let (there, cut) = (there.clone(), Arc::clone(&cut));
+        tokio::spawn(async move {
+            let Ok(mut there) = TcpStream::connect(there).await else { return };
+            let ((mut requests, mut replies), (mut back, mut on)) = (here.split(), there.split());
+            let onward = async {
+                let mut buffer = vec![0; 16 * 1024];
+                let mut carried = 0;
+                while let Ok(count @ 1..) = requests.read(&mut buffer).await {
+                    carried += count as u64;
+                    let is_cut = carried > CUT_AFTER_BYTES && !cut.swap(true, Ordering::Relaxed);
+                    if is_cut || on.write_all(&buffer[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = onward => {}
+                _ = tokio::io::copy(&mut back, &mut replies) => {}
+            }
+        });
+    }
+}
+
+/// A thousand letters that do not compress.
+fn incompressible(noise: &mut u64) -> String {
+    let letter = || {
+        *noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + u8::try_from(*noise >> 58).unwrap())
+    };
+    std::iter::repeat_with(letter).take(1_000).collect()
+}
+
+fn long_row(row: usize, purpose: String, workload: String, environment: String) -> Command {
+    PutIdentity {
+        name: format!("row-{row}").parse().unwrap(),
+        owner: "team".into(),
+        purpose,
+        workload,
+        environment,
+        review_by: Time(4_000_000_000_000),
+    }
+    .into()
+}
+
 async fn fill(node: &Cluster) {
     let long = "x".repeat(1_000);
     let puts = (0..ROWS).map(|row| {
-        let identity: Command = PutIdentity {
-            name: format!("row-{row}").parse().unwrap(),
-            owner: "team".into(),
-            purpose: long.clone(),
-            workload: long.clone(),
-            environment: long.clone(),
-            review_by: Time(4_000_000_000_000),
-        }
-        .into();
-        node.propose("test".into(), identity)
+        node.propose("test".into(), long_row(row, long.clone(), long.clone(), long.clone()))
     });
     for outcome in join_all(puts).await {
         outcome.unwrap().unwrap();

@@ -206,6 +206,10 @@ mod tests {
         token
     }
 
+    fn root_of(node: &Node) -> Arc<RootKey> {
+        node.edge.keys.root_keys(&node.alone.local()).remove(0)
+    }
+
     async fn refused(service: &Service, request: v1::JoinRequest) -> String {
         let status = service.join(Request::new(request)).await.unwrap_err();
         status.get_details_error_info().unwrap().reason
@@ -213,10 +217,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_is_let_in_by_a_token_and_the_root_key_and_by_nothing_less() {
-        let (node, root, other) = (Node::start(), RootKey::generate(), RootKey::generate());
-        let service = Service::new(Arc::clone(&node.edge), root.derive(PURPOSE), Admit::Token);
+        let (node, other) = (Node::start(), RootKey::generate());
+        let root = root_of(&node);
+        let service = Service::new(Arc::clone(&node.edge), Admit::Token);
         let token = token(&node, "rack");
-        let ask = |root, token, storage| Ask::new(root, token, [storage; 16], "n:1", false).unwrap();
+        let ask = |root: &RootKey, token, storage| Ask::new(root, token, [storage; 16], "n:1", false).unwrap();
 
         let wrong = ask(&other, Some(&token), 1).request();
         assert_eq!(refused(&service, wrong).await, "root_key_differs");
@@ -241,8 +246,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_root_key_alone_lets_in_where_the_configuration_says_so() {
-        let (node, root) = (Node::start(), RootKey::generate());
-        let service = Service::new(Arc::clone(&node.edge), root.derive(PURPOSE), Admit::RootKey);
+        let node = Node::start();
+        let root = root_of(&node);
+        let service = Service::new(Arc::clone(&node.edge), Admit::RootKey);
         let ask = Ask::new(&root, None, [1; 16], "n:1", false).unwrap();
         for _ in 0..2 {
             let answer = service.join(Request::new(ask.request())).await.unwrap().into_inner();

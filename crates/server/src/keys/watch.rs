@@ -13,10 +13,7 @@ use tokio_util::sync::CancellationToken;
 use workers::RootKey;
 
 use super::{KeyError, files::KeyFiles};
-use crate::{
-    node::{Shared, peer_keys},
-    port::ClientPort,
-};
+use crate::node::Shared;
 
 /// How often the files are looked at, and how long until something that went wrong is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -24,7 +21,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Runs until `shutdown`, or until `unfit` was told why this node must end.
 pub(crate) async fn run(
     shared: Arc<Shared>,
-    port: ClientPort,
     mut files: KeyFiles,
     unfit: watch::Sender<Option<String>>,
     shutdown: CancellationToken,
@@ -57,7 +53,7 @@ pub(crate) async fn run(
         let roots = shared.keys.root_keys(&state);
         let ids = roots.iter().map(|root| root.id()).collect();
         if known_by != ids {
-            make_known(&shared, &port, &roots);
+            make_known(&shared, &roots);
             known_by = ids;
         }
         if std::mem::take(&mut announcing) {
@@ -73,17 +69,16 @@ pub(crate) async fn run(
 }
 
 /// Both ports show certificates under the first of the root keys from now on, and believe those under any of them.
-fn make_known(shared: &Shared, port: &ClientPort, roots: &[Arc<RootKey>]) {
+fn make_known(shared: &Shared, roots: &[Arc<RootKey>]) {
     let ids: Vec<RootKeyId> = roots.iter().map(|root| root.id()).collect();
-    let peer_keys = peer_keys(roots);
-    let peer_keys: Vec<&[u8; 32]> = peer_keys.iter().map(|key| &**key).collect();
-    if let Err(error) = shared.cluster.set_root_keys(&peer_keys) {
-        tracing::error!(error = &error as &dyn std::error::Error, "the peer port keeps its certificates of before");
+    match shared.set_root_keys(roots) {
+        Ok(()) => tracing::info!(root_keys = ?ids, "certificates are under these root keys, the first one first"),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            root_keys = ?ids,
+            "certificates cannot be issued under these root keys: those of before are kept"
+        ),
     }
-    if let Err(error) = port.set_root_keys(roots) {
-        tracing::error!(error = &error as &dyn std::error::Error, "the client port keeps its certificates of before");
-    }
-    tracing::info!(root_keys = ?ids, "certificates are under these root keys, the first one first");
 }
 
 /// What is wrong and what to do, in one line for the log and the last words of a node.

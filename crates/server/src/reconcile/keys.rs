@@ -109,6 +109,7 @@ async fn propose(context: &Context, command: Command) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::Arc;
 
     use cluster::{Progress, SteerError};
@@ -117,6 +118,7 @@ mod tests {
         command::PutTarget, key::DataKeyState, name::NodeId, outcome::Outcome, target::SecretPolicy,
         time::Time,
     };
+    use model::ledger::LedgerEntry;
     use secrecy::ExposeSecret as _;
     use tokio::sync::watch;
 
@@ -163,6 +165,10 @@ mod tests {
 
         fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
             self.0.permit_rejoin(node)
+        }
+
+        fn ledger(&self, after: u64, bytes: usize) -> BoxFuture<'_, io::Result<Vec<LedgerEntry>>> {
+            self.0.ledger(after, bytes)
         }
 
         fn now(&self) -> Time {
