@@ -254,6 +254,8 @@ mod tests {
         (Action::ReadLedger, "y..y."),
         (Action::Tokens, "y...."),
         (Action::ListTokens, "y..y."),
+        (Action::Certificates, "y...."),
+        (Action::ListCertificates, "y..y."),
         (Action::Audit, "y..y."),
         (Action::ReadSecret, "y...y"),
         (Action::Follow, "....y"),

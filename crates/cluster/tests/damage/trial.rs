@@ -114,7 +114,7 @@ impl Ground {
         settings.data = aside;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         // Whose key is another one is not answered by anybody.
-        let alone = Cluster::start(settings, listener, &[7; 32], CancellationToken::new()).await;
+        let alone = Cluster::start(settings, listener, &[&[7; 32]], CancellationToken::new()).await;
         let alone = alone.unwrap_or_else(|error| panic!("not noticed: {what}: {error:?}"));
         let log = alone.log_digests().unwrap();
         let applied = alone.status().applied;

@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        join::{Ask, AskError, JoinToken, PURPOSE, RootKey},
+        join::{Ask, AskError, JoinToken, RootKey},
         testing::Node,
     };
 
@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn root_of(node: &Node) -> Arc<RootKey> {
-        node.edge.keys.root_keys(&node.alone.local()).remove(0)
+        node.edge.keys.root_keys(&node.edge.consensus.local()).remove(0)
     }
 
     async fn refused(service: &Service, request: v1::JoinRequest) -> String {
