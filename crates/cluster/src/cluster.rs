@@ -110,14 +110,12 @@ impl Cluster {
         let (persister, writer) = Persister::start(store, held, Arc::clone(&space), Arc::clone(&fatal))
             .map_err(in_folder(&settings.data))?;
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
-        let network =
-            Network::new(settings.node, peers.clone(), Arc::clone(&promises), settings.timing.election_max);
-        let log_released = Box::new(log.released());
-        let log_digests = Box::new(log.digests());
+        let patience = settings.timing.election_max;
+        let network = Network::new(settings.node, peers.clone(), Arc::clone(&promises), patience);
+        let (log_released, log_digests) = (Box::new(log.released()), Box::new(log.digests()));
         let raft = Raft::build(settings.node.0, config, network, log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
-
         let parts = Parts {
             layout,
             raft: raft.clone(),
@@ -141,12 +139,9 @@ impl Cluster {
         raft.run();
         let reader = Reader::start(parts.confirmer());
         let (steering, lead) = (parts.steering(), parts.lead());
-        parts.peers.follow(addresses(&raft.metrics().borrow_watched().membership_config));
         parts.start_tasks(stand, collector);
-        tokio::spawn(observe(Observing::of(&parts)));
+        watch_over(&parts);
         let Parts { settings, gate, view, clock, space, heard, fatal, shutdown, .. } = parts;
-        tokio::spawn(end_with(shutdown.clone(), raft.clone()));
-
         let ending = Mutex::new(Some(Ending { serving, writer, lock, lead }));
         Ok(Self(Arc::new(Inner {
             settings,
@@ -341,6 +336,12 @@ impl Cluster {
     fn ending(&self) -> MutexGuard<'_, Option<Ending>> {
         self.0.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts what passes on what Raft says, and what ends it with the node.
+fn watch_over(parts: &Parts) {
+    tokio::spawn(observe(Observing::of(parts)));
+    tokio::spawn(end_with(parts.shutdown.clone(), parts.raft.clone()));
 }
 
 /// The identity of this storage. A damaged one says nothing about what the storage was: where the node may take part
