@@ -30,14 +30,14 @@ async fn a_cluster_grows_to_five_and_shrinks_to_three_under_load_and_loses_nothi
 
     // The leader goes first: it hands over, is taken out, and its process ends and says why.
     let leader = machines.leader().await;
-    machines.order("remove", leader, "it is the oldest");
+    machines.order("remove", leader, "it is the oldest").await;
     let said = machines.ended(leader).await;
     assert!(said.contains("was removed from the cluster: it is the oldest"), "{said}");
     writers.have_written(50).await;
     let mut left: Vec<u64> = (1..=5).filter(|node| *node != leader).collect();
     machines.voters(&left).await;
     let next = left.remove(0);
-    machines.order("remove", next, "three are enough");
+    machines.order("remove", next, "three are enough").await;
     machines.ended(next).await;
     machines.voters(&left).await;
     writers.have_written(50).await;
@@ -77,7 +77,7 @@ async fn a_lost_machine_is_replaced_and_does_not_come_back() {
     let told = refused(&machines.cli(&["cluster", "remove", &name, "--reason", "too many", "--yes"]), 5);
     assert!(told.contains(&format!("without `{name}`")) && told.contains("[cluster_cannot]"), "{told}");
 
-    machines.order("remove", lost, "its disk is gone");
+    machines.order("remove", lost, "its disk is gone").await;
     assert_eq!(machines.join(&[]).await, 4, "the number is not used again");
     let mut voters = vec![leader, other, 4];
     voters.sort_unstable();
@@ -156,7 +156,7 @@ async fn a_learner_is_promoted_and_a_node_without_a_number_joins_by_itself() {
         if text.contains("node-2 does not vote until") { Ok(()) } else { Err(text) }
     })
     .await;
-    machines.order("promote", 2, "it has proven itself");
+    machines.order("promote", 2, "it has proven itself").await;
     machines.voters(&[1, 2]).await;
 
     // Without a token a node is let in only where the configuration of the node that it asks says so.

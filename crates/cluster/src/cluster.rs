@@ -127,12 +127,11 @@ impl Cluster {
             Persister::start(store, held, Arc::clone(&ledger), Arc::clone(&space), Arc::clone(&fatal))
                 .map_err(in_folder(&settings.data))?;
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
-        let network =
-            Network::new(settings.node, peers.clone(), Arc::clone(&promises), settings.timing.election_max);
+        let patience = settings.timing.election_max;
+        let network = Network::new(settings.node, peers.clone(), Arc::clone(&promises), patience);
         let raft = Raft::build(settings.node.0, config, network, log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
-
         let parts = Parts {
             layout,
             raft: raft.clone(),
@@ -158,12 +157,9 @@ impl Cluster {
         raft.run();
         let reader = Reader::start(parts.confirmer());
         let (steering, lead) = (parts.steering(), parts.lead());
-        parts.peers.follow(addresses(&raft.metrics().borrow_watched().membership_config));
         parts.start_tasks(stand, collector);
-        tokio::spawn(observe(Observing::of(&parts)));
+        watch_over(&parts);
         let Parts { settings, tls, gate, log, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
-        tokio::spawn(end_with(shutdown.clone(), raft.clone()));
-
         let ending = Mutex::new(Some(Ending { serving, writer, lock, lead }));
         Ok(Self(Arc::new(Inner {
             settings,
@@ -401,6 +397,12 @@ fn certificates(
 ) -> Result<PeerTls, StartError> {
     let time = tls::Clock::new(move || Duration::from_millis(clock.now().0));
     PeerTls::new(settings.node, root_keys, settings.certificate_lifetime, time)
+}
+
+/// Starts what passes on what Raft says, and what ends it with the node.
+fn watch_over(parts: &Parts) {
+    tokio::spawn(observe(Observing::of(parts)));
+    tokio::spawn(end_with(parts.shutdown.clone(), parts.raft.clone()));
 }
 
 /// The identity of this storage. A damaged one says nothing about what the storage was: where the node may take part

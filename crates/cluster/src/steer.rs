@@ -16,6 +16,8 @@ use crate::{
 
 /// Longest time for a change of the membership, a change of the leader included.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a new leader may take until it has heard from all who are there.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// Wait before a leader is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -85,12 +87,18 @@ impl Steering {
 
     /// Gives an order to the leader, again to the next where one is lost or hands over meanwhile.
     pub(crate) async fn lead(&self, order: Order) -> Result<(), SteerError> {
-        let deadline = Instant::now() + CHANGE_TIMEOUT;
+        let begun = Instant::now();
+        let deadline = begun + CHANGE_TIMEOUT;
+        let is_removal = matches!(order, Order::MayRemove(_) | Order::Remove(_));
         let mut last = SteerError::NoLeader;
         while Instant::now() < deadline {
             if let Some(leader) = self.metrics().current_leader.map(NodeId) {
                 match self.ask(leader, order).await {
                     Ok(Ok(())) => return Ok(()),
+                    // A leader that is new has not heard from everyone yet.
+                    Ok(Err(Unheeded::Refused(reason))) if is_removal && begun.elapsed() < HEARD_WITHIN => {
+                        last = SteerError::Refused(reason);
+                    }
                     Ok(Err(Unheeded::Refused(reason))) => return Err(SteerError::Refused(reason)),
                     Ok(Err(Unheeded::NotLeader(_))) => last = SteerError::NoLeader,
                     // What it was asked may be done or not: the next leader sees which.

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 use super::WITHIN;
 
+/// For a machine that is busy with other tests: nobody is given up early.
+const TIMING: &str = "\n[timing]\nheartbeat_ms = 150\nelection_min_ms = 1000\nelection_max_ms = 2000\n";
 /// How long a process may take to end when it is asked to.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,7 @@ impl Machines {
         let init = ["cluster", "init", "--dir", &machines.path(first, "node"), "--listen-client", &client];
         let made = revolve(init).args(["--listen-peer", &peer]).output().unwrap();
         assert!(made.status.success(), "{made:?}");
+        machines.give_time(first);
         machines.run(first);
         machines.voters(&[1]).await;
         for node in 2..=nodes {
@@ -121,6 +124,7 @@ impl Machines {
         assert!(asked.status.success(), "{asked:?}");
         let made = String::from_utf8(asked.stdout).unwrap();
         assert_eq!(made.trim(), self.path(machine, &format!("node/node-{machine}.toml")));
+        self.give_time(machine);
         self.run(machine);
         let client = self.admin_of(machine);
         eventually("the node answers", WITHIN, async || {
@@ -128,6 +132,12 @@ impl Machines {
         })
         .await;
         machine
+    }
+
+    fn give_time(&self, machine: u64) {
+        let file = self.path(machine, &format!("node/node-{machine}.toml"));
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text + TIMING).unwrap();
     }
 
     /// Starts the node of a machine.
@@ -173,7 +183,7 @@ impl Machines {
         fs::create_dir(self.path(machine, "node")).unwrap();
         let text = format!(
             "data = \"data\"\nroot_key_file = \"../root.key\"\n[listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
-             [join]\nservers = [\"{server}\"]\n"
+             [join]\nservers = [\"{server}\"]\n{TIMING}"
         );
         fs::write(self.path(machine, "node/node.toml"), text).unwrap();
     }
@@ -186,11 +196,19 @@ impl Machines {
         self.restart(machine).await;
     }
 
-    /// Gives an order about a node, with a reason and a clear yes.
-    pub fn order(&self, verb: &str, node: u64, reason: &str) {
+    /// Gives an order about a node, with a reason and a clear yes; again while it is refused, as on a busy machine a
+    /// node is not heard for a moment.
+    pub async fn order(&self, verb: &str, node: u64, reason: &str) {
         let name = format!("node-{node}");
-        let done = self.cli(&["cluster", verb, &name, "--reason", reason, "--yes"]);
-        assert!(done.status.success(), "{verb} {name}: {}", String::from_utf8_lossy(&done.stderr));
+        eventually(format!("{verb} {name}"), WITHIN, async || {
+            let done = self.cli(&["cluster", verb, &name, "--reason", reason, "--yes"]);
+            if done.status.success() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&done.stderr).into_owned())
+            }
+        })
+        .await;
     }
 
     /// Runs the command line as admin, against all nodes that run.

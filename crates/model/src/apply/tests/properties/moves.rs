@@ -392,7 +392,7 @@ impl Move {
             2 => RemoveNode { node, reason, highest }.into(),
             3 => ChangeCluster { node, change: ClusterChange::Promote, reason }.into(),
             _ => AdmitNode {
-                invitation: (self.b % 4 > 0).then_some(Invitation { token, hash: [2; 32] }),
+                invitation: (!self.b.is_multiple_of(4)).then_some(Invitation { token, hash: [2; 32] }),
                 storage: [self.b % 8; 16],
                 peer_address: format!("n:{}", self.b % 2),
                 learner: self.b.is_multiple_of(3),
