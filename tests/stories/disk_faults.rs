@@ -17,6 +17,9 @@ const WITHIN: Duration = Duration::from_secs(60);
 const WRITERS: usize = 4;
 /// Before a writer that was not answered tries again.
 const PAUSE: Duration = Duration::from_millis(20);
+/// After so many entries a node that lacks them all needs a snapshot: several were made since, and of what is behind the
+/// newest 10 are kept.
+const NEEDS_SNAPSHOT: u64 = 200;
 const MEBIBYTE: u64 = 1024 * 1024;
 /// With so much left, the reserve not counted in, a node takes on nothing more. The disk fills up to there before it fills
 /// up to its end: a node whose last room goes while it writes ends, as with any other error of its disk.
@@ -119,6 +122,45 @@ async fn a_leader_whose_disk_stalls_hands_over_and_catches_up_later() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_while_a_snapshot_arrives_ends_the_node_and_the_next_start_takes_it() {
+    let mut play = Play::start().await;
+    for call in [Call::Write, Call::Sync] {
+        let victim = play.fall_behind().await;
+        order(&play.cluster, victim, &hinder(call, Fate::Fails, "snapshots/"));
+        play.cluster.start_node(victim);
+        let (status, said) = play.cluster.wait_for_end(victim, WITHIN).await;
+        assert_eq!(status.code(), Some(1), "{call:?}");
+        let last = said.lines().last().unwrap_or_default();
+        for word in ["a snapshot cannot be written", "Input/output error", "start this node again"] {
+            assert!(last.contains(word), "{call:?}: `{word}` is not in: {last}");
+        }
+        order(&play.cluster, victim, &Orders::default());
+        play.cluster.start_node(victim);
+        play.nothing_is_lost(&format!("{call:?} of a snapshot that arrives")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_finds_no_room_is_taken_when_there_is_some() {
+    let mut play = Play::start().await;
+    let victim = play.fall_behind().await;
+    order(&play.cluster, victim, &leave(REFUSED_AT / 2));
+    play.cluster.start_node(victim);
+    let log = play.cluster.folder().join(format!("node-{victim}.stderr"));
+    eventually("a snapshot that finds no room", WITHIN, async || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        if said.contains("a snapshot finds no room") { Ok(()) } else { Err("it does not say so") }
+    })
+    .await;
+    assert_eq!(play.cluster.reap(), Vec::<u64>::new(), "it waits");
+    let writing = play.write();
+    play.more_are_acknowledged().await;
+    drop(writing);
+    order(&play.cluster, victim, &Orders::default());
+    play.nothing_is_lost("a snapshot that found no room").await;
+}
+
 struct Play {
     cluster: Cluster,
     acknowledged: Arc<Mutex<BTreeSet<String>>>,
@@ -137,6 +179,29 @@ impl Play {
 
     fn others(&self, id: u64) -> Vec<u64> {
         self.cluster.ids().into_iter().filter(|other| *other != id).collect()
+    }
+
+    /// Ends a follower, and writes until the others have purged what it lacks: it needs a snapshot.
+    async fn fall_behind(&mut self) -> u64 {
+        let victim = self.others(self.cluster.leader().await)[0];
+        self.cluster.kill_node(victim);
+        let client = self.cluster.client_of(self.cluster.leader().await);
+        let last_log = async || {
+            let node = eventually("a node's figures", WITHIN, async || {
+                client.get_cluster(v1::GetClusterRequest {}).await
+            })
+            .await;
+            node.last_log
+        };
+        let enough = last_log().await + NEEDS_SNAPSHOT;
+        let writing = self.write();
+        eventually("entries that are purged", WITHIN, async || {
+            let now = last_log().await;
+            if now >= enough { Ok(()) } else { Err(now) }
+        })
+        .await;
+        drop(writing);
+        victim
     }
 
     /// Writers at every node, until what is returned is dropped.

@@ -22,7 +22,8 @@ pub(crate) fn pack(mark: u8, bytes: &[u8]) -> Vec<u8> {
 /// They are damaged, or longer than anything that is packed.
 pub(crate) fn unpack(mark: u8, bytes: &[u8]) -> io::Result<Cow<'_, [u8]>> {
     let Some(packed) = bytes.strip_prefix(&[mark]) else { return Ok(Cow::Borrowed(bytes)) };
-    let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("packed rows are damaged: {what}"));
+    let damaged =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("packed rows are damaged: {what}"));
     let (length, block) = packed.split_first_chunk::<4>().ok_or_else(|| damaged("they have no length"))?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|error| damaged(&error.to_string()))?;
     if length > UNPACKED_BYTES_MAX {

@@ -189,7 +189,9 @@ impl Incoming {
         self.file = None;
         let file = SnapshotFile::open(path)?;
         match self.loader.take() {
-            Some(loader) => loader.finish().and_then(|loaded| file.clone().with(loaded)).inspect_err(|_| file.remove()),
+            Some(loader) => {
+                loader.finish().and_then(|loaded| file.clone().with(loaded)).inspect_err(|_| file.remove())
+            }
             None => Ok(file),
         }
     }

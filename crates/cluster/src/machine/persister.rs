@@ -210,10 +210,7 @@ impl Writer {
 
     /// Works on the store. What sled has half written for want of room is not built upon: all of it is written anew
     /// when there is room. Until then the log is kept, and nothing waits for it but snapshots.
-    fn attempt(
-        &mut self,
-        work: impl FnOnce(&mut Store, &mut Inbox) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn attempt(&mut self, work: impl FnOnce(&mut Store, &mut Inbox) -> io::Result<()>) -> io::Result<()> {
         let Some(mut store) = self.store.take() else { return Ok(()) };
         let mut result = match caught(|| work(&mut store, &mut self.inbox)) {
             Ok(()) => Ok(store),

@@ -246,7 +246,8 @@ impl Peer for Service {
         let vote = wire::read_ballot(head.ballot).map_err(malformed)?;
         speaks_for(&self.tls, &certificates, vote.leader_id.voted_for)?;
         let fatal = Arc::clone(&self.fatal);
-        let intake = self.snapshots.take_in(head.head, head.skip, move |error| end_if_disk_failed(&fatal, error));
+        let intake =
+            self.snapshots.take_in(head.head, head.skip, move |error| end_if_disk_failed(&fatal, error));
         let came = async {
             while let Some(part) = parts.message().await? {
                 if !intake.push(wire::read_frame(part).map_err(malformed)?).await {

@@ -192,7 +192,8 @@ mod tests {
 
     #[test]
     fn a_group_that_is_not_packed_is_read_too() {
-        let records: BTreeMap<_, _> = (1..=3).map(|sequence| (sequence, audit(sequence).value.unwrap())).collect();
+        let records: BTreeMap<_, _> =
+            (1..=3).map(|sequence| (sequence, audit(sequence).value.unwrap())).collect();
         let stored = Record { table: TABLE, key: vec![0; 8], value: Some(join(&records)) };
         assert_eq!(unfold(&stored).unwrap(), (1..=3).map(audit).collect::<Vec<_>>());
         assert_eq!(Groups::resume((&stored).into()).unwrap(), Groups { number: 0, records });

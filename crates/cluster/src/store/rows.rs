@@ -47,7 +47,8 @@ impl Stored {
     fn record(&self) -> Result<RecordRef<'_>, RestoreError> {
         match self {
             Self::Short(key, value) => {
-                let (head, key) = key.split_first_chunk::<ROW_HEAD_BYTES>().ok_or(RestoreError::Unreadable)?;
+                let (head, key) =
+                    key.split_first_chunk::<ROW_HEAD_BYTES>().ok_or(RestoreError::Unreadable)?;
                 let value = value.get(PARTS_BYTES..).ok_or(RestoreError::Unreadable)?;
                 Ok(RecordRef { table: head[1], key, value: Some(value) })
             }

@@ -180,9 +180,8 @@ fn long_row(row: usize, purpose: String, workload: String, environment: String) 
 
 async fn fill(node: &Cluster) {
     let long = "x".repeat(1_000);
-    let puts = (0..ROWS).map(|row| {
-        node.propose("test".into(), long_row(row, long.clone(), long.clone(), long.clone()))
-    });
+    let puts = (0..ROWS)
+        .map(|row| node.propose("test".into(), long_row(row, long.clone(), long.clone(), long.clone())));
     for outcome in join_all(puts).await {
         outcome.unwrap().unwrap();
     }
