@@ -194,10 +194,9 @@ async fn a_node_with_the_former_key_alone_stops_as_soon_as_it_has_caught_up() {
 
     fs::copy(&new, next_to(&own)).unwrap();
     cluster.start_node(lost);
-    eventually("the node to take part again", WITHIN, async || {
-        let node = cluster.client_of(lost).get_cluster(v1::GetClusterRequest {}).await;
-        let node = node.map_err(|error| error.to_string())?;
-        if node.members.iter().all(|member| member.voter) { Ok(()) } else { Err(format!("{node:?}")) }
+    let client = cluster.client_of(lost);
+    eventually("the node to answer for all that was committed", WITHIN, async || {
+        client.get_key_status(v1::GetKeyStatusRequest {}).await.map_err(|error| error.to_string())
     })
     .await;
     said(&cluster.cli(["key", "finish", "root", "--reason", "all nodes have it", "--yes"]), 0);

@@ -112,8 +112,7 @@ impl Cluster {
         let peers = Peers::new(&settings, &tls)?;
         peers.follow(known::read(&settings.data));
         let Restored { log, store, state, position, snapshots } =
-            Restored::open(&layout, &peers, settings.rejoin, &space).await?;
-        settings.check.pass(&state)?;
+            Restored::open(&layout, &peers, settings.rejoin, &space).await?.fit_for(&settings.check)?;
         let may_renew = settings.rejoin == Rejoin::Automatic && !peers.everyone().is_empty();
         let gate = Arc::new(Gate::new(identity(&layout, may_renew).map_err(in_folder(&settings.data))?));
         let promises = Arc::new(Promises::open(layout.promises()));

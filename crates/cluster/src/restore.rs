@@ -13,7 +13,7 @@ use crate::{
     machine::{Position, RestoreError, SnapshotFile, SnapshotFolder, blocking},
     peer::{CallError, Peers},
     raft::{LogId, addresses, term_and_index},
-    settings::Rejoin,
+    settings::{Rejoin, StateCheck},
     space::Space,
     store::Store,
 };
@@ -72,6 +72,12 @@ impl Restored {
                 .map_err(|source| StartError::Log { folder: layout.log().display().to_string(), source })?;
         }
         Ok(restored)
+    }
+
+    /// The same, when this node can be of use with the state.
+    pub(crate) fn fit_for(self, check: &StateCheck) -> Result<Self, StartError> {
+        check.pass(&self.state)?;
+        Ok(self)
     }
 
     /// A log that was cut ends before the state: a snapshot stands in for what is missing, for Raft takes entries that

@@ -46,7 +46,9 @@ pub struct Settings {
 
 /// A question to the stored state: whether this node can be of use with it, and if not, why and what to do.
 #[derive(Clone)]
-pub struct StateCheck(Arc<dyn Fn(&State) -> Result<(), String> + Send + Sync>);
+pub struct StateCheck(Arc<Check>);
+
+type Check = dyn Fn(&State) -> Result<(), String> + Send + Sync;
 
 impl StateCheck {
     /// A check.

@@ -169,10 +169,10 @@ impl ServerError {
 
 impl From<cluster::StartError> for ServerError {
     fn from(error: cluster::StartError) -> Self {
-        match error {
-            cluster::StartError::Unfit(why) => Self::Unfit(why),
-            other => Self::Cluster(other),
+        if let cluster::StartError::Unfit(why) = error {
+            return Self::Unfit(why);
         }
+        Self::Cluster(error)
     }
 }
 

@@ -28,9 +28,9 @@ pub(super) async fn status(
     });
     // Of a cluster of before root keys had ids, the state does not know which one it is.
     let wrapping = call.edge.keys.wrapping(&state).ok();
-    let standing = |row: &RootKey| match row.state {
-        RootKeyState::Held if wrapping == Some(row.id) => RootKeyState::Active,
-        state => state,
+    let standing = |row: &RootKey| {
+        let wraps = row.state == RootKeyState::Held && wrapping == Some(row.id);
+        if wraps { RootKeyState::Active } else { row.state }
     };
     let root_keys = state.root_keys().values().map(|row| v1::RootKey {
         id: row.id.to_string(),

@@ -254,9 +254,9 @@ mod tests {
         let sizes: Vec<usize> = alone
             .proposed()
             .into_iter()
-            .filter_map(|(_, command)| match command {
-                Command::Reseal(reseal) => Some(reseal.values.len()),
-                _ => None,
+            .filter_map(|(_, command)| {
+                let Command::Reseal(reseal) = command else { return None };
+                Some(reseal.values.len())
             })
             .collect();
         assert_eq!(sizes, [BATCH_VALUES, BATCH_VALUES, TARGETS - 2 * BATCH_VALUES]);

@@ -416,18 +416,20 @@ fn grant(state: &State, number: u8) -> GrantId {
 /// The command with everything in it sealed under `key`; what it is that is sealed stays the same.
 pub(super) fn keyed(command: Command, key: u32) -> Command {
     let anew = |sealed: &Sealed| under(key, sealed.as_bytes().last().copied().unwrap_or_default());
-    match command {
-        Command::PutTarget(put) => PutTarget { admin: put.admin.as_ref().map(anew), ..put }.into(),
-        Command::PutStore(put) => PutStore { access: put.access.as_ref().map(anew), ..put }.into(),
-        Command::PutCredential(mut put) => {
-            put.adopt = put.adopt.map(|adopt| Adopt { sealed: anew(&adopt.sealed), ..adopt });
-            put.into()
-        }
-        Command::Finish(Finish { job, fence, outcome: StepOutcome::Prepared { username, sealed } }) => {
-            Finish { job, fence, outcome: StepOutcome::Prepared { username, sealed: anew(&sealed) } }.into()
-        }
-        other => other,
+    let mut command = command;
+    if let Command::PutTarget(put) = &mut command {
+        put.admin = put.admin.as_ref().map(anew);
     }
+    if let Command::PutStore(put) = &mut command {
+        put.access = put.access.as_ref().map(anew);
+    }
+    if let Command::PutCredential(PutCredential { adopt: Some(adopt), .. }) = &mut command {
+        adopt.sealed = anew(&adopt.sealed);
+    }
+    if let Command::Finish(Finish { outcome: StepOutcome::Prepared { sealed, .. }, .. }) = &mut command {
+        *sealed = anew(sealed);
+    }
+    command
 }
 
 /// The user that the next candidate of `job` must have.
