@@ -8,7 +8,7 @@ use std::{
     process::Output,
 };
 
-use client::{Client, Error, v1};
+use client::{Client, Error, ReceiptStage, SubscribeOptions, v1};
 use futures::{StreamExt as _, stream};
 use harness::{Cluster, Setup, eventually};
 use secrecy::SecretString;
@@ -205,7 +205,6 @@ impl Scene {
     /// Revokes, rotates and ends everything, and waits until the target refuses all of it and the consumer has answered.
     async fn end_everything(&self, grants: &[Open]) -> Before {
         let edge = self.cluster.client(self.cluster.consumer_token("edge").await);
-        let following = super::stage::Consumer::follow(&edge);
         let all = (0..self.each).map(|number| async move {
             self.revoke(number).await;
             let name = name(number + self.each);
@@ -235,12 +234,16 @@ impl Scene {
         })
         .await;
         assert_eq!(self.logins(grants).await, 0);
-        let consumer = eventually("the consumer to have answered", WITHIN, async || {
-            let consumer = self.consumer().await;
-            if consumer.enforced_up_to == revision { Ok(consumer) } else { Err(consumer.enforced_up_to) }
+        let mut feed = edge.subscribe(SubscribeOptions::default());
+        while feed.progress().position() < revision {
+            tokio::time::timeout(WITHIN, feed.next()).await.expect("the feed goes on").unwrap();
+        }
+        asked("the answer to be taken in", async || {
+            feed.acknowledge(ReceiptStage::Enforced, [1..=revision]).await
         })
         .await;
-        drop(following);
+        let consumer = self.consumer().await;
+        assert_eq!(consumer.enforced_up_to, revision);
         Before { consumer, revision }
     }
 
