@@ -35,6 +35,7 @@ use crate::{
     space::Space,
     status::{self, Progress, Status},
     steer::Steering,
+    store::Store,
 };
 
 /// How often it is looked whether the files were let go of.
@@ -104,12 +105,7 @@ impl Cluster {
         let stand = stand(&log, &position, &snapshots);
 
         let fatal = Arc::new(Fatal::new());
-        let held = (Arc::new(state.clone()), position.clone());
-        let ledger = Ledger::open(layout.ledger(), &layout.damaged().join("ledger"), state.ledger_head());
-        let ledger = Arc::new(ledger.map_err(in_folder(&layout.ledger()))?);
-        let (persister, writer) =
-            Persister::start(store, held, Arc::clone(&ledger), Arc::clone(&space), Arc::clone(&fatal))
-                .map_err(in_folder(&settings.data))?;
+        let (ledger, persister, writer) = persist(&layout, store, (&state, &position), &space, &fatal)?;
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         let network =
             Network::new(settings.node, peers.clone(), Arc::clone(&promises), settings.timing.election_max);
@@ -323,6 +319,22 @@ impl Cluster {
     fn ending(&self) -> MutexGuard<'_, Option<Ending>> {
         self.0.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens the ledger, and starts what writes it and, behind it, the state.
+fn persist(
+    layout: &Layout,
+    store: Store,
+    (state, position): (&State, &Position),
+    space: &Arc<Space>,
+    fatal: &Arc<Fatal>,
+) -> Result<(Arc<Ledger>, Persister, thread::JoinHandle<()>), StartError> {
+    let ledger = Ledger::open(layout.ledger(), &layout.damaged().join("ledger"), state.ledger_head());
+    let ledger = Arc::new(ledger.map_err(in_folder(&layout.ledger()))?);
+    let held = (Arc::new(state.clone()), position.clone());
+    let started = Persister::start(store, held, Arc::clone(&ledger), Arc::clone(space), Arc::clone(fatal));
+    let (persister, writer) = started.map_err(in_folder(&layout.root()))?;
+    Ok((ledger, persister, writer))
 }
 
 /// The identity of this storage. A damaged one says nothing about what the storage was: where the node may take part
