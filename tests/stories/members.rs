@@ -8,12 +8,15 @@ use std::fs;
 use std::time::Duration;
 
 use client::v1;
+use futures::{StreamExt as _, stream};
 use harness::eventually;
 
 use machines::{Machines, refused};
 use writers::Writers;
 
 const WITHIN: Duration = Duration::from_secs(60);
+/// Reads under way at once at the end.
+const READS: usize = 64;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_grows_to_five_and_shrinks_to_three_under_load_and_loses_nothing() {
@@ -45,14 +48,18 @@ async fn a_cluster_grows_to_five_and_shrinks_to_three_under_load_and_loses_nothi
     let written = writers.stop().await;
     for node in &left {
         let client = machines.admin_of(*node);
-        for name in &written {
-            let request =
-                v1::GetResourceRequest { kind: v1::ResourceKind::Identity.into(), name: name.clone() };
-            client
-                .get_resource(request)
-                .await
-                .unwrap_or_else(|error| panic!("{name} at node {node}: {error}"));
-        }
+        let reads =
+            written.iter().map(|name| {
+                let request =
+                    v1::GetResourceRequest { kind: v1::ResourceKind::Identity.into(), name: name.clone() };
+                let client = client.clone();
+                async move {
+                    client.get_resource(request).await.map(drop).map_err(|error| format!("{name}: {error}"))
+                }
+            });
+        let lost = stream::iter(reads).buffer_unordered(READS).filter_map(async |read| read.err());
+        let lost: Vec<String> = lost.collect().await;
+        assert!(lost.is_empty(), "at node {node}: {lost:?}");
     }
     assert!(written.len() >= 200, "{}", written.len());
     let status = machines.cli(&["cluster", "status"]);
