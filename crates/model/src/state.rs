@@ -124,28 +124,26 @@ pub struct State {
 /// Runs an expression on every table, in the order of their tags.
 macro_rules! each_table {
     (read $state:ident, $table:ident => $do:expr) => {
-        each_table!(@all (&) $state, $table, $do)
+        each_table!(@list each (&) $state, $table, $do)
     };
     (write $state:ident, $table:ident => $do:expr) => {
-        each_table!(@all (&mut) $state, $table, $do)
+        each_table!(@list each (&mut) $state, $table, $do)
     };
     (merge $state:ident, $part:ident, $table:ident, $other:ident => $do:expr) => {
-        each_table!(@pairs $state, $part, $table, $other, $do, meta identities targets stores credentials versions
-            schedules rotations events revocations consumers grants tokens nodes audit certificates revoked_nodes
-            memberships join_tokens ledger restoration lost data_keys root_keys)
+        each_table!(@list pairs $state, $part, $table, $other, $do)
     };
-    (@pairs $state:ident, $part:ident, $table:ident, $other:ident, $do:expr, $($name:ident)*) => {
+    (@list $rule:ident $($args:tt)*) => {
+        each_table!(@$rule [meta identities targets stores credentials versions schedules rotations events revocations
+            consumers grants tokens nodes audit certificates revoked_nodes memberships join_tokens ledger restoration
+            lost data_keys root_keys] $($args)*)
+    };
+    (@pairs [$($name:ident)*] $state:ident, $part:ident, $table:ident, $other:ident, $do:expr) => {
         $({
             let ($table, $other) = (&mut $state.$name, $part.$name);
             $do
         })*
     };
-    (@all $access:tt $state:ident, $table:ident, $do:expr) => {
-        each_table!(@each $access $state, $table, $do, meta identities targets stores credentials versions schedules
-            rotations events revocations consumers grants tokens nodes audit certificates revoked_nodes memberships
-            join_tokens ledger restoration lost data_keys root_keys)
-    };
-    (@each $access:tt $state:ident, $table:ident, $do:expr, $($name:ident)*) => {
+    (@each [$($name:ident)*] $access:tt $state:ident, $table:ident, $do:expr) => {
         $(each_table!(@one $access $state, $table, $do, $name);)*
     };
     (@one ($($access:tt)+) $state:ident, $table:ident, $do:expr, $name:ident) => {{
