@@ -158,7 +158,8 @@ impl Cluster {
         let (steering, lead) = (parts.steering(), parts.lead());
         parts.start_tasks(stand, collector);
         watch_over(&parts);
-        let Parts { settings, tls, gate, log, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
+        let Parts { settings, tls, gate, log, view, ledger, clock, space, heard, fatal, shutdown, .. } =
+            parts;
         let ending = Mutex::new(Some(Ending { serving, writer, lock, lead }));
         Ok(Self(Arc::new(Inner {
             settings,
