@@ -42,6 +42,7 @@ use crate::{
     space::Space,
     status::{self, LeaderHears, Progress, RefusedPeer, Status},
     steer::{Order, Steering},
+    store::Store,
 };
 
 /// How often it is looked whether the files were let go of.
@@ -119,12 +120,7 @@ impl Cluster {
         let stand = stand(&log, &position, &snapshots);
 
         let fatal = Arc::new(Fatal::new());
-        let held = (Arc::new(state.clone()), position.clone());
-        let ledger = Ledger::open(layout.ledger(), &layout.damaged().join("ledger"), state.ledger_head());
-        let ledger = Arc::new(ledger.map_err(in_folder(&layout.ledger()))?);
-        let (persister, writer) =
-            Persister::start(store, held, Arc::clone(&ledger), Arc::clone(&space), Arc::clone(&fatal))
-                .map_err(in_folder(&settings.data))?;
+        let (ledger, persister, writer) = persist(&layout, store, (&state, &position), &space, &fatal)?;
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         let patience = settings.timing.election_max;
         let network = Network::new(settings.node, peers.clone(), Arc::clone(&promises), patience);
@@ -403,6 +399,22 @@ fn certificates(
 fn watch_over(parts: &Parts) {
     tokio::spawn(observe(Observing::of(parts)));
     tokio::spawn(end_with(parts.shutdown.clone(), parts.raft.clone()));
+}
+
+/// Opens the ledger, and starts what writes it and, behind it, the state.
+fn persist(
+    layout: &Layout,
+    store: Store,
+    (state, position): (&State, &Position),
+    space: &Arc<Space>,
+    fatal: &Arc<Fatal>,
+) -> Result<(Arc<Ledger>, Persister, thread::JoinHandle<()>), StartError> {
+    let ledger = Ledger::open(layout.ledger(), &layout.damaged().join("ledger"), state.ledger_head());
+    let ledger = Arc::new(ledger.map_err(in_folder(&layout.ledger()))?);
+    let held = (Arc::new(state.clone()), position.clone());
+    let started = Persister::start(store, held, Arc::clone(&ledger), Arc::clone(space), Arc::clone(fatal));
+    let (persister, writer) = started.map_err(in_folder(&layout.root()))?;
+    Ok((ledger, persister, writer))
 }
 
 /// The identity of this storage. A damaged one says nothing about what the storage was: where the node may take part

@@ -60,7 +60,7 @@ pub const ENDED_ROTATIONS: usize = 16;
 pub const ENDED_GRANTS: usize = 1_000;
 /// Most certificates of clients kept, those that have ended included.
 pub const CERTIFICATES: usize = 10_000;
-/// How long a certificate is kept after its end.
+/// How long a certificate is kept after its end, at least.
 pub const CERTIFICATE_KEPT_AFTER_END: Span = Span::days(7);
 /// Longest text of one ledger entry, in bytes; what is longer is cut.
 pub const LEDGER_TEXT_BYTES: usize = 256;

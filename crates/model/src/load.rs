@@ -53,6 +53,8 @@ impl Loading {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::{
         identity::Identity,
@@ -106,8 +108,8 @@ mod tests {
     #[test]
     fn of_a_row_that_comes_again_only_the_later_one_counts() {
         let (early, late) = (record("row", 1), record("row", 2));
-        let loaded = load(&[&[early], &[late.clone()]]);
-        assert_eq!(loaded.digest(), load(&[&[late]]).digest());
+        let loaded = load(&[&[early], slice::from_ref(&late)]);
+        assert_eq!(loaded.digest(), load(&[slice::from_ref(&late)]).digest());
         loaded.assert_derived();
     }
 

@@ -133,6 +133,9 @@ struct Held<V> {
     digest: Digest,
 }
 
+/// A key that was written or removed, and what was there before.
+type Displaced<V> = (<V as Row>::Key, Option<Arc<Held<V>>>);
+
 /// An ordered table of rows.
 #[derive(Clone)]
 pub struct Table<V: Row> {
@@ -143,7 +146,7 @@ pub struct Table<V: Row> {
     /// How many rows hold a secret under each data key.
     sealed: OrdMap<u32, u64>,
     /// Where [`Row::STATED`], what the rows were that the command under way has written or removed.
-    displaced: Vec<(V::Key, Option<Arc<Held<V>>>)>,
+    displaced: Vec<Displaced<V>>,
 }
 
 impl<V: Row> Default for Table<V> {

@@ -9,7 +9,11 @@ use clap::ValueEnum;
 use model::time::Time;
 use serde::Serialize;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::filter_fn, fmt, fmt::format::FmtSpan, layer::SubscriberExt as _,
+    EnvFilter, Layer as _,
+    filter::{LevelFilter, filter_fn},
+    fmt,
+    fmt::format::FmtSpan,
+    layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
@@ -231,7 +235,9 @@ pub fn install_log(filter: Option<&str>, format: LogFormat) {
     // Spans of calls are told of when they end, with how long they took. They are off unless the filter names them.
     let traced = || filter_fn(|metadata| metadata.is_span() && metadata.target() == server::TRACE_TARGET);
     let spans = || stderr().with_span_events(FmtSpan::CLOSE);
-    let kept = fmt::layer().with_ansi(false).with_writer(server::logs::ring).boxed();
+    // What is said in detail is for whoever looks on: the ring has room for little, and looks at every line.
+    let kept = fmt::layer().with_ansi(false).with_writer(server::logs::ring);
+    let kept = kept.with_filter(LevelFilter::INFO).boxed();
     let layers = match format {
         LogFormat::Text => vec![kept, stderr().boxed(), spans().with_filter(traced()).boxed()],
         LogFormat::Json => vec![kept, stderr().json().boxed(), spans().json().with_filter(traced()).boxed()],

@@ -78,8 +78,12 @@ impl State {
         Ok(Applied::Changed)
     }
 
-    /// Those whose time was over long ago are forgotten: they are refused for that, whatever else they were.
+    /// When there are too many, those whose time was over long ago are forgotten: they are refused for that, whatever else
+    /// they were.
     fn make_room_for_certificate(&mut self) -> Result<(), Refusal> {
+        if self.certificates.len() < caps::CERTIFICATES {
+            return Ok(());
+        }
         let now = self.now();
         let is_over = |row: &&Certificate| {
             row.expires.is_some_and(|end| end.plus(caps::CERTIFICATE_KEPT_AFTER_END) < now)

@@ -4,7 +4,7 @@ use super::{Machine, machine::START, name};
 use crate::{
     caps,
     certificate::{Party, Serial},
-    command::{AnnounceNode, RecordCertificate, RevokeCertificate, Tick},
+    command::{AnnounceNode, RecordCertificate, RevokeCertificate, Stamped, Tick},
     event::ReasonCode,
     name::NodeId,
     outcome::Applied,
@@ -63,7 +63,8 @@ fn a_node_is_revoked_when_there_is_one() {
 fn those_that_ended_long_ago_make_room_and_no_others() {
     let mut machine = Machine::new();
     for number in 0..caps::CERTIFICATES {
-        machine.ok(recorded(&format!("{number:08x}")));
+        let command = recorded(&format!("{number:08x}")).into();
+        machine.state.apply(&Stamped { at: machine.now, actor: "alice".into(), command }).unwrap();
     }
     machine.refused(Code::TooLong, recorded("ffffffff"));
     machine.refused(Code::TooLong, revoked(Party::Certificate(serial("ffffffff"))));
