@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
 use harness::certificates::Authorities;
@@ -56,8 +56,7 @@ async fn the_configuration_of_kubernetes_forms_a_cluster_and_a_further_pod_joins
     let mut formed = Formed::from("kubernetes/base/node.toml", |id| format!("revolve-{id}.revolve")).await;
     formed.run(4);
     formed.has(4).await;
-    let health = formed.health(4);
-    assert!(health.status.success(), "{health:?}");
+    formed.is_ready(4).await;
 }
 
 /// Nodes that run from one configuration, told apart by their environment alone, where only names and ports are changed
@@ -84,8 +83,7 @@ impl Formed {
             formed.run(id);
         }
         formed.has(3).await;
-        let health = formed.health(1);
-        assert!(health.status.success(), "{health:?}");
+        formed.is_ready(1).await;
         formed
     }
 
@@ -110,10 +108,14 @@ impl Formed {
         ]
     }
 
-    /// Asks a node how it is, as its container does.
-    fn health(&self, id: u16) -> Output {
-        let mut command = revolve(["health", "--ready", "--config"]);
-        command.arg(self.configuration(id)).envs(self.environment(id)).output().unwrap()
+    /// Waits until a node is ready, asked as its container asks.
+    async fn is_ready(&self, id: u16) {
+        eventually(format!("node-{id} is ready"), WITHIN, async || {
+            let mut command = revolve(["health", "--ready", "--config"]);
+            let asked = command.arg(self.configuration(id)).envs(self.environment(id)).output().unwrap();
+            if asked.status.success() { Ok(()) } else { Err(asked) }
+        })
+        .await;
     }
 
     /// Waits for a cluster of so many nodes that says where they are.
