@@ -81,7 +81,7 @@ fn a_lifetime_that_makes_no_sense_is_refused() {
 fn a_node_without_a_number_must_know_whom_to_ask() {
     let joins = GOOD
         .replace("node = 1", "")
-        .replace("[peers]\n        1 = \"127.0.0.1:7801\"", "[join]\n        servers = [\"h:1\"]");
+        .replace("[peers]\n    1 = \"127.0.0.1:7801\"", "[join]\n        servers = [\"h:1\"]");
     let config = load(&joins).unwrap();
     assert_eq!((config.node, config.join.admit), (0, Admit::Token));
     assert!(matches!(load(&GOOD.replace("node = 1", "")), Err(ConfigError::NoNumber)));
