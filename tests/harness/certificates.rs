@@ -1,7 +1,9 @@
 //! Certificates as an attacker, or a test, would make them: of the cluster's own authorities, whose root key lies in its
 //! folder, or of others; and connections that show them.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -82,6 +84,20 @@ impl Authorities {
         let leaf =
             Leaf { name: name.into(), hosts: vec![name.into()], serves: true, calls: true, lifetime: DAY };
         self.at(kind).issue(&leaf, &Clock::new(at)).expect("a certificate")
+    }
+
+    /// Writes `ca.pem`, and a client's certificate as `NAME.pem` and `NAME.key`, into a folder.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be written.
+    pub fn write_client(&self, name: &str, folder: &Path) {
+        let own = self.client(name);
+        let key = folder.join(format!("{name}.key"));
+        fs::write(folder.join("ca.pem"), self.client.pem()).expect("a file of ours");
+        fs::write(folder.join(format!("{name}.pem")), &own.pem).expect("a file of ours");
+        fs::write(&key, own.key_pem.as_bytes()).expect("a file of ours");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a file of ours");
     }
 
     /// Opens a connection that shows `own` to a port, where `name` must answer, and waits until it is clear whether it is

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::certificates::Authorities;
 use crate::cluster::revolve;
 use crate::{Child, port, surroundings};
 
@@ -51,7 +52,8 @@ impl Machines {
         machines
     }
 
-    /// Three machines that form a cluster, configured as `revolve server init` does it and running.
+    /// Three machines that form a cluster, configured as `revolve server init` does it, but that their client ports are
+    /// for more than loopback and speak mutual TLS; running.
     #[must_use]
     pub fn with_cluster() -> Self {
         let mut machines = Self::bare();
@@ -62,15 +64,18 @@ impl Machines {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         for number in 1..=3 {
             let own = format!("{}.toml", node(number));
-            for (from, to) in
-                [(own.as_str(), "node.toml"), ("root.key", "root.key"), ("admin.token", "admin.token")]
-            {
-                let to = machines.folder(&node(number)).join("etc/revolve").join(to);
-                fs::copy(made.join(from), to).expect("a file of ours");
+            let etc = machines.folder(&node(number)).join("etc/revolve");
+            let text = fs::read_to_string(made.join(own)).expect("a configuration");
+            assert!(text.contains("\nclient_tls = \"off\"\n"), "{text}");
+            let text = text.replace("\nclient_tls = \"off\"\n", "\n");
+            fs::write(etc.join("node.toml"), text).expect("a file of ours");
+            for file in ["root.key", "admin.token"] {
+                fs::copy(made.join(file), etc.join(file)).expect("a file of ours");
             }
             machines.start(number);
         }
         fs::copy(made.join("admin.token"), machines.home().join("token")).expect("a file of ours");
+        Authorities::of(&made).write_client("admin", &machines.home());
         machines
     }
 

@@ -7,14 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use harness::certificates::Authorities;
 use harness::{Child, cluster::revolve, eventually, port, surroundings};
 use tempfile::TempDir;
 
 const WITHIN: Duration = Duration::from_secs(60);
-
-/// How lines begin in the configurations of deploy/ that name settings which the server does not have yet. They are taken
-/// from this list when it has them; they cannot stay here longer.
-const NOT_YET: &[&str] = &["client_tls", "[certificates]", "names", "[join]", "servers", "admit"];
 
 #[test]
 fn the_layout_of_the_image_runs_with_nothing_else() {
@@ -51,57 +48,94 @@ fn the_layout_of_the_image_runs_with_nothing_else() {
 
 #[tokio::test]
 async fn the_configuration_of_compose_forms_a_cluster() {
-    forms_a_cluster("compose/node.toml", |id| format!("node-{id}")).await;
+    Formed::from("compose/node.toml", |id| format!("node-{id}")).await;
 }
 
 #[tokio::test]
-async fn the_configuration_of_kubernetes_forms_a_cluster() {
-    forms_a_cluster("kubernetes/base/node.toml", |id| format!("revolve-{id}.revolve")).await;
+async fn the_configuration_of_kubernetes_forms_a_cluster_and_a_further_pod_joins_it() {
+    let mut formed = Formed::from("kubernetes/base/node.toml", |id| format!("revolve-{id}.revolve")).await;
+    formed.run(4);
+    formed.has(4).await;
+    formed.is_ready(4).await;
 }
 
-/// Starts three nodes from one configuration, told apart by their environment alone, where only names and ports are
-/// changed to those of this machine.
-async fn forms_a_cluster(file: &str, host: fn(u16) -> String) {
-    let text = fs::read_to_string(deploy().join(file)).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let made = revolve(["server", "init", "--nodes", "1", "--dir"]).arg(folder.path()).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let first = port::free_range(6);
-    let known = |line: &&str| !NOT_YET.iter().any(|start| line.starts_with(start));
-    let kept: String = text.lines().filter(known).map(|line| format!("{line}\n")).collect();
-    let mut nodes = Vec::new();
-    for id in 1..=3 {
-        let own = here(&kept, &folder, first, id, host);
-        let path = folder.path().join(format!("shared-{id}.toml"));
-        fs::write(&path, own).unwrap();
-        let mut command = revolve(["server", "--config"]);
-        command
-            .arg(&path)
-            .env("REVOLVE_NODE", id.to_string())
-            .env("REVOLVE_DATA", folder.path().join(format!("data-{id}")))
-            .env("REVOLVE_ADVERTISE", format!("{}:7800", host(id)));
-        nodes.push(Child::spawn(&format!("node-{id}"), folder.path(), command));
-    }
-    let token = folder.path().join("admin.token");
-    eventually("a cluster of three that says where its nodes are", WITHIN, async || {
-        let output = revolve(["cluster", "status"])
-            .env("REVOLVE_ADDR", format!("http://{}", port::loopback(first)))
-            .env("REVOLVE_TOKEN_FILE", &token)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let all_told = (1..=3).all(|id| said.contains(&format!("{}:7800", host(id))));
-        if output.status.success() && all_told { Ok(()) } else { Err(said) }
-    })
-    .await;
+/// Nodes that run from one configuration, told apart by their environment alone, where only names and ports are changed
+/// to those of this machine.
+struct Formed {
+    // Dropped first: the processes end before their folder goes.
+    nodes: Vec<Child>,
+    text: String,
+    host: fn(u16) -> String,
+    first_port: u16,
+    folder: TempDir,
+}
 
-    if !NOT_YET.is_empty() {
-        let whole = folder.path().join("whole.toml");
-        fs::write(&whole, here(&text, &folder, first, 1, host)).unwrap();
-        let refused = revolve(["server", "--config"]).arg(&whole).output().unwrap();
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(said.contains("unknown field"), "the server knows `{file}` now: empty NOT_YET\n{said}");
-        assert_eq!(refused.status.code(), Some(64), "{said}");
+impl Formed {
+    /// Three of them.
+    async fn from(file: &str, host: fn(u16) -> String) -> Self {
+        let text = fs::read_to_string(deploy().join(file)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let made = revolve(["server", "init", "--nodes", "1", "--dir"]).arg(folder.path()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Authorities::of(folder.path()).write_client("admin", folder.path());
+        let mut formed = Self { nodes: Vec::new(), text, host, first_port: port::free_range(8), folder };
+        for id in 1..=3 {
+            formed.run(id);
+        }
+        formed.has(3).await;
+        formed.is_ready(1).await;
+        formed
+    }
+
+    fn run(&mut self, id: u16) {
+        let own = here(&self.text, &self.folder, self.first_port, id, self.host);
+        fs::write(self.configuration(id), own).unwrap();
+        let mut command = revolve(["server", "--config"]);
+        command.arg(self.configuration(id)).envs(self.environment(id));
+        self.nodes.push(Child::spawn(&format!("node-{id}"), self.folder.path(), command));
+    }
+
+    fn configuration(&self, id: u16) -> PathBuf {
+        self.folder.path().join(format!("shared-{id}.toml"))
+    }
+
+    fn environment(&self, id: u16) -> [(&'static str, String); 4] {
+        [
+            ("REVOLVE_NODE", id.to_string()),
+            ("REVOLVE_DATA", self.folder.path().join(format!("data-{id}")).display().to_string()),
+            ("REVOLVE_ADVERTISE", format!("{}:7800", (self.host)(id))),
+            ("REVOLVE_ADVERTISE_PEER", port::loopback(self.first_port + (id - 1) * 2 + 1).to_string()),
+        ]
+    }
+
+    /// Waits until a node is ready, asked as its container asks.
+    async fn is_ready(&self, id: u16) {
+        eventually(format!("node-{id} is ready"), WITHIN, async || {
+            let mut command = revolve(["health", "--ready", "--config"]);
+            let asked = command.arg(self.configuration(id)).envs(self.environment(id)).output().unwrap();
+            if asked.status.success() { Ok(()) } else { Err(asked) }
+        })
+        .await;
+    }
+
+    /// Waits for a cluster of so many nodes that says where they are.
+    async fn has(&self, nodes: u16) {
+        let file = |name: &str| self.folder.path().join(name);
+        eventually(format!("a cluster of {nodes} that says where its nodes are"), WITHIN, async || {
+            let output = revolve(["cluster", "status"])
+                .env("REVOLVE_ADDR", format!("https://{}", port::loopback(self.first_port)))
+                .env("REVOLVE_TOKEN_FILE", file("admin.token"))
+                .env("REVOLVE_CACERT", file("ca.pem"))
+                .env("REVOLVE_CLIENT_CERT", file("admin.pem"))
+                .env("REVOLVE_CLIENT_KEY", file("admin.key"))
+                .output()
+                .unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let all_told = (1..=nodes).all(|id| said.contains(&format!("{}:7800", (self.host)(id))));
+            if output.status.success() && all_told { Ok(()) } else { Err(said) }
+        })
+        .await;
     }
 }
 
@@ -112,7 +146,6 @@ fn here(text: &str, folder: &TempDir, first: u16, own: u16, host: fn(u16) -> Str
     let mut text = text
         .replace("0.0.0.0:7800", &client(own))
         .replace("0.0.0.0:7801", &peer(own))
-        .replace("client_tls = \"mutual\"", "client_tls = \"off\"")
         .replace("/run/secrets/revolve/", &format!("{}/", folder.path().display()))
         .replace("/run/secrets/", &format!("{}/", folder.path().display()));
     for id in 1..=3 {

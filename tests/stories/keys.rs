@@ -161,7 +161,7 @@ async fn a_node_refuses_to_start_without_the_root_key_it_needs_and_says_which() 
     fs::remove_file(&own).unwrap();
     cluster.start_node(1);
     let (status, told) = cluster.wait_for_end(1, WITHIN).await;
-    assert_eq!(status.code(), Some(1), "{told}");
+    assert_eq!(status.code(), Some(64), "{told}");
     assert!(told.lines().rev().take(3).any(|line| line.contains("cannot read the root key file")), "{told}");
 
     write_private(&own, &right);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::{Cluster, Machines, cluster::revolve, console, eventually, surroundings};
+use harness::{Cluster, Machines, console, eventually, surroundings};
 use secrecy::ExposeSecret;
 use snapbox::IntoData;
 
@@ -16,19 +16,8 @@ use super::operate::get;
 /// How long one command may take.
 const WITHIN: Duration = Duration::from_secs(90);
 
-/// The pages whose commands the command line does not have yet, with the first that is missing. A page is taken from this
-/// list when its commands are there, and is played from then on; it cannot stay here longer.
-const WAITING: &[(&str, &[&str])] = &[
-    ("first-cluster", &["cluster", "init"]),
-    ("replace-a-node", &["cluster", "remove"]),
-    ("restore", &["cluster", "snapshot"]),
-    ("rotate-keys", &["key", "status"]),
-    ("certificates", &["certificate", "issue"]),
-];
-/// The figures that alerts are written for and a node does not have yet.
-const WAITED_FOR: &[&str] = &["revolve_certificate_expiry_seconds", "revolve_restore_observing"];
 /// Pages without commands for the nodes here.
-const PROSE: &[&str] = &["alerts", "deploy"];
+const PROSE: &[&str] = &["alerts", "deploy", "members"];
 /// Pages that are played.
 const PLAYED: &[&str] = &[
     "certificates",
@@ -147,27 +136,13 @@ async fn prometheus_takes_the_figures_of_a_node_and_every_alert_finds_its_own() 
         rules.split(|c| !is_name(c)).filter(|word| word.starts_with("revolve_")).collect();
     let missing: Vec<&str> =
         wanted.into_iter().filter(|name| !figures.contains(&format!("# TYPE {name} "))).collect();
-    assert_eq!(missing, WAITED_FOR);
+    assert_eq!(missing, [""; 0], "figures that alerts are written for");
 }
 
 /// Types what stands on a page, and compares what is answered.
 async fn play(page: &str, begin: fn() -> Machines) {
     let text = fs::read_to_string(docs().join(format!("operate/{page}.md"))).unwrap();
     let script = console::page(&text);
-    if let Some((_, missing)) = WAITING.iter().find(|(name, _)| *name == page) {
-        let asked = revolve([&["help"], *missing].concat()).output().unwrap();
-        assert!(
-            !asked.status.success(),
-            "`revolve {}` is there: take `{page}` from WAITING",
-            missing.join(" ")
-        );
-        let needs = missing.join(" ");
-        assert!(
-            script.iter().any(|typed| typed.command.contains(&needs)),
-            "`{page}` does not wait for `{needs}`"
-        );
-        return;
-    }
     let mut machines = begin();
     if page != "first-cluster" {
         eventually("the cluster", WITHIN, async || {

@@ -122,11 +122,9 @@ impl Cluster {
         let fatal = Arc::new(Fatal::new());
         let (ledger, persister, writer) = persist(&layout, store, (&state, &position), &space, &fatal)?;
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
-        let patience = settings.timing.election_max;
-        let network = Network::new(settings.node, peers.clone(), Arc::clone(&promises), patience);
-        let raft = Raft::build(settings.node.0, config, network, log.clone(), machine)
-            .await
-            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let network = network(&settings, &peers, &promises);
+        let raft = Raft::build(settings.node.0, config, network, log.clone(), machine).await;
+        let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         let parts = Parts {
             layout,
             raft: raft.clone(),
@@ -154,7 +152,8 @@ impl Cluster {
         let (steering, lead) = (parts.steering(), parts.lead());
         parts.start_tasks(stand, collector);
         watch_over(&parts);
-        let Parts { settings, tls, gate, log, view, ledger, clock, space, heard, fatal, shutdown, .. } = parts;
+        let Parts { settings, tls, gate, log, view, ledger, clock, space, heard, fatal, shutdown, .. } =
+            parts;
         let ending = Mutex::new(Some(Ending { serving, writer, lock, lead }));
         Ok(Self(Arc::new(Inner {
             settings,
@@ -392,6 +391,11 @@ fn certificates(
 ) -> Result<PeerTls, StartError> {
     let time = tls::Clock::new(move || Duration::from_millis(clock.now().0));
     PeerTls::new(settings.node, root_keys, settings.certificate_lifetime, time)
+}
+
+/// What Raft reaches the other nodes by.
+fn network(settings: &Settings, peers: &Peers, promises: &Arc<Promises>) -> Network {
+    Network::new(settings.node, peers.clone(), Arc::clone(promises), settings.timing.election_max)
 }
 
 /// Starts what passes on what Raft says, and what ends it with the node.

@@ -74,6 +74,7 @@ pub struct Listen {
     #[serde(default)]
     pub client_tls: ClientTls,
     /// Where others reach the peer port, `host:port`, for a node that joins by itself; the listening address when absent.
+    /// `REVOLVE_ADVERTISE_PEER` takes its place.
     pub advertise_peer: Option<String>,
 }
 
@@ -85,7 +86,7 @@ pub struct Join {
     pub servers: Vec<String>,
     /// The file with the join token that it asks with; without one the root key alone must do.
     pub token_file: Option<PathBuf>,
-    /// The certificate authority of the client ports, PEM; without one they are asked in plain text, on loopback alone.
+    /// The authority of client ports with certificates of their own, PEM; otherwise it follows from the root key.
     pub ca_file: Option<PathBuf>,
     /// What lets a new node in that asks this one.
     pub admit: Admit,
@@ -331,6 +332,10 @@ impl Config {
             let wanted = "a node number such as `1`";
             self.node =
                 number.parse().map_err(|_| ConfigError::Variable { variable: "REVOLVE_NODE", wanted })?;
+            // It came after those that formed the cluster: it is given a number, whatever its ordinal is.
+            if !self.join.servers.is_empty() && !self.peers.contains_key(&self.node.to_string()) {
+                (self.node, self.peers) = (0, BTreeMap::new());
+            }
         }
         if let Some(folder) = environment("REVOLVE_DATA") {
             self.data = PathBuf::from(folder);
@@ -341,6 +346,9 @@ impl Config {
         }
         if let Some(address) = environment("REVOLVE_ADVERTISE") {
             self.listen.advertise = Some(address);
+        }
+        if let Some(address) = environment("REVOLVE_ADVERTISE_PEER") {
+            self.listen.advertise_peer = Some(address);
         }
         Ok(())
     }
@@ -422,94 +430,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str) -> Result<Config, ConfigError> {
-        load_in(text, &[])
-    }
-
-    fn load_in(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node.toml");
-        fs::write(&path, text).unwrap();
-        let find = |wanted: &str| environment.iter().find(|(name, _)| *name == wanted);
-        Config::load_in(&path, |variable| find(variable).map(|(_, value)| (*value).to_owned()))
-    }
-
-    const GOOD: &str = r#"
-        node = 1
-        data = "data"
-        root_key_file = "root.key"
-        [listen]
-        client = "127.0.0.1:7800"
-        peer = "127.0.0.1:7801"
-        [peers]
-        1 = "127.0.0.1:7801"
-    "#;
-
-    #[test]
-    fn paths_are_taken_from_the_folder_of_the_file() {
-        let config = load(GOOD).unwrap();
-        assert!(config.data.is_absolute() && config.data.ends_with("data"));
-        assert_eq!(config.peer_addresses().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn one_file_serves_all_nodes_where_the_environment_says_which_this_is() {
-        let shared = GOOD.replace("node = 1", "");
-        assert!(matches!(load(&shared), Err(ConfigError::NoNumber)));
-        let own = [("REVOLVE_NODE", "1"), ("REVOLVE_DATA", "/srv/r"), ("REVOLVE_ADVERTISE", "r-1.r:7800")];
-        let config = load_in(&shared, &own).unwrap();
-        assert_eq!((config.node, config.data.to_str().unwrap()), (1, "/srv/r"));
-        assert_eq!(config.listen.advertise.as_deref(), Some("r-1.r:7800"));
-        let refused = |name, value| load_in(GOOD, &[(name, value)]).unwrap_err().to_string();
-        assert_eq!(refused("REVOLVE_NODE", "r-1"), "`REVOLVE_NODE` is not a node number such as `1`");
-        assert_eq!(refused("REVOLVE_NODE", "2"), "node 2 is not listed under `peers`");
-        assert_eq!(refused("REVOLVE_DATA", "srv"), "`REVOLVE_DATA` is not an absolute path");
-    }
-
-    #[test]
-    fn plaintext_beyond_loopback_is_refused() {
-        let open = GOOD.replace("client = \"127.0.0.1:7800\"", "client = \"0.0.0.0:7800\"");
-        assert_eq!(
-            load(&open).unwrap().listen.client_tls,
-            ClientTls::Mutual,
-            "unless something else is said"
-        );
-        let plain = |text: &str| text.replace("[listen]", "[listen]\nclient_tls = \"off\"");
-        assert!(matches!(load(&plain(&open)), Err(ConfigError::PlaintextBeyondLoopback(_))));
-        load(&plain(GOOD)).unwrap();
-        let files = "[tls]\ncert_file = \"c\"\nkey_file = \"k\"";
-        assert!(matches!(load(&plain(&format!("{GOOD}\n{files}"))), Err(ConfigError::UnusedCertificate)));
-    }
-
-    #[test]
-    fn a_lifetime_that_makes_no_sense_is_refused() {
-        for wrong in ["0.0", "-1.0", "1e9", "nan"] {
-            let text = format!("{GOOD}\n[certificates]\nlifetime_hours = {wrong}");
-            assert!(matches!(load(&text), Err(ConfigError::Lifetime(_))), "{wrong}");
-        }
-        let short = load(&format!("{GOOD}\n[certificates]\nlifetime_hours = 0.001")).unwrap();
-        assert_eq!(short.certificates.lifetime(), Duration::from_millis(3_600));
-    }
-
-    #[test]
-    fn a_node_without_a_number_must_know_whom_to_ask() {
-        let joins = GOOD
-            .replace("node = 1", "")
-            .replace("[peers]\n        1 = \"127.0.0.1:7801\"", "[join]\n        servers = [\"h:1\"]");
-        let config = load(&joins).unwrap();
-        assert_eq!((config.node, config.join.admit), (0, Admit::Token));
-        assert!(matches!(load(&GOOD.replace("node = 1", "")), Err(ConfigError::NoNumber)));
-        let nowhere = joins.replace("[\"h:1\"]", "[]");
-        assert!(matches!(load(&nowhere), Err(ConfigError::NoNumber)));
-    }
-
-    #[test]
-    fn a_node_outside_its_peers_and_an_unknown_field_are_refused() {
-        assert!(matches!(load(&GOOD.replace("node = 1", "node = 2")), Err(ConfigError::NotAPeer(2))));
-        let unknown = load(&format!("{GOOD}\n[limit]\nx = 1")).unwrap_err().to_string();
-        assert!(unknown.contains("unknown field `limit`"), "{unknown}");
-    }
-}
+mod tests;

@@ -197,7 +197,14 @@ impl Edge {
     }
 
     /// The status that tells the caller; a refusal is audited.
-    pub(crate) fn status(&self, request: &str, actor: &str, action: Action, object: &str, denied: &Denied) -> Status {
+    pub(crate) fn status(
+        &self,
+        request: &str,
+        actor: &str,
+        action: Action,
+        object: &str,
+        denied: &Denied,
+    ) -> Status {
         match denied {
             Denied::Edge(refusal) => {
                 let (action, code) = (action.as_str(), refusal.code.as_str());

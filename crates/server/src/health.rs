@@ -133,8 +133,7 @@ async fn scrape(State(health): State<Health>, headers: HeaderMap) -> Response {
     let is_stopping = health.edge.shutdown.is_cancelled();
     let (status, edge) = (health.cluster.status(), &health.edge);
     let expires = edge.port.expires();
-    let text =
-        metrics::exposition(&status, is_stopping, &call.known(), call.now(), &edge.load(), expires);
+    let text = metrics::exposition(&status, is_stopping, &call.known(), call.now(), &edge.load(), expires);
     ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 

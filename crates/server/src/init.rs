@@ -8,20 +8,29 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use model::{key::RootKeyId, name::TokenName};
 use secrecy::ExposeSecret;
 use workers::{RootKey, root_key::RootKeyError};
 
-use crate::token::Bearer;
+use crate::{
+    pki::{self, PkiError},
+    token::Bearer,
+};
 
 /// The file with the root key, in the folder of the cluster.
 pub const ROOT_KEY_FILE: &str = "root.key";
 /// The file with the first admin token.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
-/// The name of the first admin token.
+/// The name of the first admin token, and of the certificate beside it.
 const ADMIN: &str = "admin";
+/// How long that certificate is good.
+const ADMIN_CERTIFICATE: Duration = Duration::from_secs(365 * 24 * 3_600);
+/// For a loopback cluster.
+const PLAIN: &str = "# Plain text, on loopback alone: leave this away, and clients and nodes show each other certificates.\n\
+                     client_tls = \"off\"\n";
 
 /// What to make.
 #[derive(Clone, Debug)]
@@ -59,6 +68,9 @@ pub enum InitError {
     /// The root key could not be written, or exists.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
+    /// The certificates could not be made or written.
+    #[error(transparent)]
+    Certificates(#[from] PkiError),
     /// A file could not be written, or exists.
     #[error("cannot create `{path}`")]
     File {
@@ -75,7 +87,7 @@ pub enum InitError {
 /// When a file exists or cannot be written. What was made before stays.
 pub fn init(plan: &Plan) -> Result<Vec<PathBuf>, InitError> {
     let folder = &plan.folder;
-    let mut made = secrets(folder)?;
+    let (_, mut made) = secrets(folder)?;
     for number in 1..=plan.nodes.len() {
         let path = folder.join(format!("node-{number}.toml"));
         write_new(&path, 0o600, &configuration(number, &plan.nodes)).map_err(failed(&path))?;
@@ -97,12 +109,15 @@ pub struct Alone {
     pub peer_address: String,
 }
 
-/// Makes the files of a cluster of one and answers their paths, in the order they were made.
+/// Makes the files of a cluster of one and answers their paths, in the order they were made: also the certificates with
+/// which its client port is reached.
 ///
 /// # Errors
 /// When a file exists or cannot be written. What was made before stays.
 pub fn init_alone(folder: &Path, alone: &Alone) -> Result<Vec<PathBuf>, InitError> {
-    let mut made = secrets(folder)?;
+    let (root, mut made) = secrets(folder)?;
+    let pki::Files { ca, certificate, key, .. } = pki::issue_files(&root, folder, ADMIN, ADMIN_CERTIFICATE)?;
+    made.extend([ca, certificate, key]);
     let path = folder.join("node-1.toml");
     let own = Addresses { client: alone.client, peer: alone.peer };
     let advertise = alone.advertise.as_ref();
@@ -119,18 +134,18 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> InitError + use<> {
 }
 
 /// Makes the root key and the first admin token.
-fn secrets(folder: &Path) -> Result<Vec<PathBuf>, InitError> {
+fn secrets(folder: &Path) -> Result<(RootKey, Vec<PathBuf>), InitError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
 
     let root_key = folder.join(ROOT_KEY_FILE);
-    RootKey::generate_to(&root_key)?;
+    let root = RootKey::generate_to(&root_key)?;
     let mut made = vec![root_key];
 
     let bearer = Bearer::generate(ADMIN.parse::<TokenName>().expect("the name is well formed"));
     let token = folder.join(ADMIN_TOKEN_FILE);
     write_new(&token, 0o600, bearer.to_text().expose_secret()).map_err(failed(&token))?;
     made.push(token);
-    Ok(made)
+    Ok((root, made))
 }
 
 /// Makes a new root key in a file of its own, which only its owner may read, and gives its id.
@@ -147,11 +162,11 @@ fn configuration(number: usize, nodes: &[Addresses]) -> String {
     for (peer, addresses) in (1..).zip(nodes) {
         writeln!(peers, "{peer} = \"{}\"", addresses.peer).expect("writing to a text cannot fail");
     }
-    configuration_text(number, own, "", &peers)
+    configuration_text(number, own, PLAIN, &peers)
 }
 
-/// `advertise` and `peers` are lines of the sections of these names.
-fn configuration_text(number: usize, own: Addresses, advertise: &str, peers: &str) -> String {
+/// `listen` and `peers` are more lines of the sections of these names.
+fn configuration_text(number: usize, own: Addresses, listen: &str, peers: &str) -> String {
     format!(
         "# Node {number}. See docs/reference/configuration.md for every setting.\n\
          node = {number}\n\
@@ -160,11 +175,9 @@ fn configuration_text(number: usize, own: Addresses, advertise: &str, peers: &st
          bootstrap_token_file = \"{ADMIN_TOKEN_FILE}\"\n\
          \n\
          [listen]\n\
-         # Plain text, on loopback alone: leave this away, and clients and nodes show each other certificates.\n\
-         client_tls = \"off\"\n\
          client = \"{}\"\n\
          peer = \"{}\"\n\
-         {advertise}\n\
+         {listen}\n\
          [peers]\n\
          {peers}",
         own.client, own.peer
@@ -183,7 +196,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{ClientTls, Config};
 
     fn plan(folder: &Path) -> Plan {
         Plan { folder: folder.join("cluster"), nodes: Addresses::loopback(3, 7_800) }
@@ -199,6 +212,7 @@ mod tests {
         }
         let config = Config::load(&made[3]).unwrap();
         assert_eq!((config.node, config.peers.len()), (2, 3));
+        assert_eq!(config.listen.client_tls, ClientTls::Off);
         RootKey::read_from(config.root_key_file.as_deref().unwrap()).unwrap();
         Bearer::parse(fs::read_to_string(config.bootstrap_token_file.unwrap()).unwrap().trim()).unwrap();
     }
@@ -213,8 +227,11 @@ mod tests {
             peer_address: "one.example:7801".into(),
         };
         let made = init_alone(&folder.path().join("cluster"), &alone).unwrap();
-        let config = Config::load(&made[2]).unwrap();
+        let config = Config::load(made.last().unwrap()).unwrap();
         assert_eq!((config.node, config.peers.len()), (1, 1));
+        assert_eq!(config.listen.client_tls, ClientTls::Mutual);
+        let names = made.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(names[2..5], ["ca.pem", "admin.pem", "admin.key"]);
         assert_eq!(config.peers["1"], "one.example:7801");
         assert_eq!(config.listen.advertise.as_deref(), Some("one.example:7800"));
         assert!(init_alone(&folder.path().join("cluster"), &alone).is_err());

@@ -128,6 +128,8 @@ fn held(figures: &mut Figures, state: &State, now: Time) {
     figures.set("credentials", "Credentials declared", count(state.credentials().len()));
     figures.set("schedules", "Schedules declared", count(state.schedules().len()));
     let overdue = state.overdue_schedules(now).count();
+    let help = "Whether the state was put back from a backup and nothing fires until somebody confirms it";
+    figures.set("restore_observing", help, state.is_observing().into());
     figures.set("schedules_overdue", "Schedules whose instant has passed without a rotation", count(overdue));
     figures.set("feed_revision", "The last revision of the feed", state.revision());
     figures.set("audit_records", "Records in the audit log", state.audit_head().sequence);
@@ -225,9 +227,13 @@ mod tests {
     fn every_figure_has_a_help_text_and_a_value() {
         let (state, load) = (State::default(), Load::default());
         let text = exposition(&Status::default(), false, &state, Time(0), &load, Some(Time(7_000)));
-        for name in
-            ["revolve_raft_term", "revolve_credentials", "revolve_storage_full", "revolve_calls_waiting"]
-        {
+        for name in [
+            "revolve_raft_term",
+            "revolve_credentials",
+            "revolve_storage_full",
+            "revolve_calls_waiting",
+            "revolve_restore_observing",
+        ] {
             assert!(text.contains(&format!("# HELP {name} ")), "{text}");
             assert!(text.contains(&format!("\n{name} 0.0\n")), "{text}");
         }

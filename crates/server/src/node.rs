@@ -216,8 +216,7 @@ impl Server {
         // Not under `shutdown`: what the services and workers still have to commit is committed before this ends.
         let peer_keys = peer_keys(&roots);
         let peer_keys: Vec<&[u8; 32]> = peer_keys.iter().map(|key| &**key).collect();
-        let cluster =
-            Cluster::start(settings, listeners.peer, &peer_keys, CancellationToken::new()).await?;
+        let cluster = Cluster::start(settings, listeners.peer, &peer_keys, CancellationToken::new()).await?;
         let time = cluster.clone();
         let clock = tls::Clock::new(move || Duration::from_millis(time.now().0));
         let port = ClientPort::new(&config, &roots, clock)?;

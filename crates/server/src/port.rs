@@ -286,7 +286,7 @@ fn issuer(authorities: &[Authority]) -> Result<&Authority, TlsError> {
 }
 
 /// The name that the certificate of a node carries on its client port, beside its addresses.
-fn host_name(node: NodeId) -> String {
+pub(crate) fn host_name(node: NodeId) -> String {
     format!("{node}.client.revolve")
 }
 
@@ -297,8 +297,11 @@ fn names(config: &Config) -> Vec<String> {
     if !ip.is_unspecified() {
         names.insert(ip.to_string());
     }
-    let host = config.listen.advertise.as_deref().and_then(|advertised| advertised.rsplit_once(':'));
-    names.extend(host.map(|(host, _)| host.trim_matches(['[', ']']).to_owned()));
+    // A new node may know the name alone by which the nodes know each other.
+    let told = [&config.listen.advertise, &config.listen.advertise_peer].into_iter().flatten();
+    let told = told.chain(config.peers.get(&config.node.to_string()));
+    let hosts = told.filter_map(|address| address.rsplit_once(':'));
+    names.extend(hosts.map(|(host, _)| host.trim_matches(['[', ']']).to_owned()));
     let is_near = |name: &String| name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if names.iter().any(is_near) {
         names.insert("localhost".to_owned());

@@ -140,12 +140,14 @@ impl Machines {
         fs::write(&file, text + TIMING).unwrap();
     }
 
+    fn configuration(&self, machine: u64) -> String {
+        let numbered = self.path(machine, &format!("node/node-{machine}.toml"));
+        if fs::exists(&numbered).unwrap() { numbered } else { self.path(machine, "node/node.toml") }
+    }
+
     /// Starts the node of a machine.
     pub fn run(&mut self, machine: u64) {
-        let numbered = self.path(machine, &format!("node/node-{machine}.toml"));
-        let plain = self.path(machine, "node/node.toml");
-        let file = if fs::exists(&numbered).unwrap() { numbered } else { plain };
-        let mut command = revolve(["server", "--config", &file]);
+        let mut command = revolve(["server", "--config", &self.configuration(machine)]);
         command.env("REVOLVE_LOG", "debug,h2=warn,hyper=warn,tower=warn");
         let folder = self.folder.path().join(machine.to_string());
         self.running.insert(machine, Child::spawn(&format!("node-{machine}"), &folder, command));
@@ -166,6 +168,19 @@ impl Machines {
     /// All that a node has said.
     pub fn said(&self, machine: u64) -> String {
         self.running[&machine].stderr()
+    }
+
+    /// How `revolve health` on a machine ends for its node, and what it says.
+    pub fn health(&self, machine: u64) -> (Option<i32>, String) {
+        let asked =
+            revolve(["health", "--ready", "--config", &self.configuration(machine)]).output().unwrap();
+        let said = [asked.stdout, asked.stderr].concat();
+        (asked.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Where the nodes reach a machine's.
+    pub fn peer(&self, machine: u64) -> SocketAddr {
+        self.seats[&machine].peer
     }
 
     /// Waits until the process of a node has ended by itself, and gives all that it has said.
@@ -217,6 +232,9 @@ impl Machines {
         let addresses: Vec<String> = self.running.keys().map(|machine| self.url(*machine)).collect();
         command.env("REVOLVE_ADDR", addresses.join(","));
         command.env("REVOLVE_TOKEN_FILE", self.path(1, "node/admin.token"));
+        command.env("REVOLVE_CACERT", self.path(1, "node/ca.pem"));
+        command.env("REVOLVE_CLIENT_CERT", self.path(1, "node/admin.pem"));
+        command.env("REVOLVE_CLIENT_KEY", self.path(1, "node/admin.key"));
         command.env("REVOLVE_TIMEOUT", "30s").env("XDG_CONFIG_HOME", self.folder.path());
         command.output().unwrap()
     }
@@ -238,12 +256,16 @@ impl Machines {
     }
 
     fn admin(&self, urls: impl IntoIterator<Item = String>) -> Client {
-        let token = fs::read_to_string(self.path(1, "node/admin.token")).unwrap();
-        Client::connect(Options::new(urls).token(token.trim().to_owned().into())).unwrap()
+        let read = |name: &str| fs::read_to_string(self.path(1, &format!("node/{name}"))).unwrap();
+        let options = Options::new(urls)
+            .token(read("admin.token").trim().to_owned().into())
+            .ca(read("ca.pem"))
+            .certificate(read("admin.pem"), read("admin.key").into());
+        Client::connect(options).unwrap()
     }
 
     fn url(&self, machine: u64) -> String {
-        format!("http://{}", self.seats[&machine].client)
+        format!("https://{}", self.seats[&machine].client)
     }
 
     /// A machine whose node runs.

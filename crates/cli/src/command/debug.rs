@@ -111,7 +111,7 @@ async fn bundle(app: &App, reason: &str, archive: &mut Archive) -> Result<(), Fa
     }
     let nodes = asked.into_iter().map(Node::from);
     // The doctor's view of the cluster alone: what the status lists has names that people chose.
-    let report = Report::of(&Examination { nodes: nodes.collect(), status: None });
+    let report = Report::of(&Examination { nodes: nodes.collect(), ..Examination::default() });
     archive.add("doctor.txt", report.screen().into_bytes())
 }
 

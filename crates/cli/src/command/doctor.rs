@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use api::v1::GetStatusRequest;
+use api::v1::{GetKeyStatusRequest, GetStatusRequest};
 use serde::Serialize;
 use server::offline::Part;
 
@@ -73,16 +73,20 @@ async fn folder(app: &App, data: PathBuf) -> Outcome {
 
 async fn cluster(app: &App) -> Outcome {
     let asked = nodes::ask_all(app).await?;
-    let mut status = None;
+    let (mut status, mut keys) = (None, None);
     for node in asked.iter().filter_map(|node| node.answer.as_ref().ok()) {
         let answer = tokio::time::timeout(PATIENCE, node.client.get_status(GetStatusRequest {})).await;
         if let Ok(Ok(answer)) = answer {
             status = Some(answer);
+            // Not every role may see the keys: what follows from them is then not looked at.
+            let answer =
+                tokio::time::timeout(PATIENCE, node.client.get_key_status(GetKeyStatusRequest {})).await;
+            keys = answer.ok().and_then(Result::ok);
             break;
         }
     }
     let nodes = asked.into_iter().map(Node::from);
-    let report = Report::of(&Examination { nodes: nodes.collect(), status });
+    let report = Report::of(&Examination { nodes: nodes.collect(), status, keys });
     app.output.screen(&report, &report.screen())?;
     Ok(match report.answered {
         0 => Exit::Unreachable,

@@ -8,6 +8,8 @@ use super::{Examination, Finding, Severity};
 
 /// A follower this many entries behind cannot take over soon.
 const LAG_ENTRIES: u64 = 10_000;
+/// A certificate that has less left than this was not renewed when it should have been; as the alert has it.
+const CERTIFICATE_LEFT: Span = Span::days(3);
 /// Names shown of a longer list.
 const SHOWN: usize = 5;
 
@@ -25,6 +27,10 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("clock", clock),
     ("digest", digest),
     ("versions", versions),
+    ("certificates", certificates),
+    ("root-key", root_key),
+    ("observing", observing),
+    ("lost-secrets", lost_secrets),
     ("overdue-schedules", overdue_schedules),
     ("quarantined-rotations", quarantined),
     ("failing-rotations", failing),
@@ -231,6 +237,82 @@ fn versions(seen: &Examination) -> Vec<Found> {
         "what only the newer one knows is refused until all of them know it",
         "finish the upgrade, one node after the other",
     )]
+}
+
+/// A node renews its certificates by itself; 0 is that of a port that shows none.
+fn certificates(seen: &Examination) -> Vec<Found> {
+    let Some(status) = &seen.status else { return Vec::new() };
+    let ends = seen.answers().flat_map(|answer| {
+        let ends =
+            [("peer", answer.peer_certificate_expires_ms), ("client", answer.client_certificate_expires_ms)];
+        ends.map(|(port, end)| (answer.node, port, end))
+    });
+    let near = ends.filter(|(_, _, end)| *end > 0 && *end < status.now_ms.saturating_add(CERTIFICATE_LEFT.0));
+    near.map(|(id, port, end)| {
+        let left = Span(end.saturating_sub(status.now_ms));
+        found(
+            Severity::Warning,
+            format!("the certificate of the {port} port of {} ends in {left}", node(id)),
+            "when it has ended nobody connects to that port any more",
+            "its log says why it is not renewed; files under `[tls]` are renewed by whoever made them",
+        )
+    })
+    .collect()
+}
+
+/// While there are two root keys that count, each node must get hold of the newer one.
+fn root_key(seen: &Examination) -> Vec<Found> {
+    let Some(keys) = &seen.keys else { return Vec::new() };
+    let live: Vec<_> = keys.root_keys.iter().filter(|key| key.state != "retired").collect();
+    if live.len() < 2 {
+        return Vec::new();
+    }
+    let newer = live.into_iter().filter(|key| key.state == "held" || key.state == "active");
+    newer
+        .filter_map(|key| {
+            let lacking = keys.nodes.iter().filter(|id| !key.holders.contains(id)).map(|id| node(*id));
+            let lacking = list(lacking);
+            (!lacking.is_empty()).then(|| {
+                found(
+                    Severity::Warning,
+                    format!("the root key is being replaced, and {lacking} lacks {}", key.id),
+                    "the replacement cannot go on; with the former key alone a node stops when it ends",
+                    "bring the file to each of them as its `next_root_key_file`; `revolve key status` shows who has it",
+                )
+            })
+        })
+        .collect()
+}
+
+fn observing(seen: &Examination) -> Vec<Found> {
+    let observing = seen.status.iter().filter(|status| status.observing.is_some());
+    observing
+        .map(|_| {
+            found(
+                Severity::Critical,
+                "the state was put back from a backup, and nobody has confirmed it",
+                "no schedule fires and nothing is changed at a target",
+                "compare `revolve status` with the targets, then `revolve cluster snapshot confirm --reason …`",
+            )
+        })
+        .collect()
+}
+
+fn lost_secrets(seen: &Examination) -> Vec<Found> {
+    let lost = seen.status.iter().map(|status| &status.lost_secrets).filter(|names| !names.is_empty());
+    lost.map(|names| {
+        found(
+            Severity::Warning,
+            format!(
+                "the secrets of {} credentials were not in the backup: {}",
+                names.len(),
+                list(names.iter())
+            ),
+            "the cluster cannot hand them out, nor prove that they are dead",
+            "rotate them: `revolve schedule trigger NAME`",
+        )
+    })
+    .collect()
 }
 
 fn overdue_schedules(seen: &Examination) -> Vec<Found> {

@@ -5,7 +5,7 @@ mod checks;
 #[cfg(test)]
 mod tests;
 
-use api::v1::{GetClusterResponse, GetStatusResponse, Member};
+use api::v1::{GetClusterResponse, GetKeyStatusResponse, GetStatusResponse, Member};
 use serde::Serialize;
 
 use crate::nodes::Asked;
@@ -17,6 +17,8 @@ pub struct Examination {
     pub nodes: Vec<Node>,
     /// What needs attention, from the first node that said so.
     pub status: Option<GetStatusResponse>,
+    /// Which keys there are and who holds them, from the same node.
+    pub keys: Option<GetKeyStatusResponse>,
 }
 
 /// A node that was asked.

@@ -1,4 +1,7 @@
-use api::v1::{Consumer, GetClusterResponse, GetStatusResponse, Grant, Member, Rotation};
+use api::v1::{
+    Consumer, GetClusterResponse, GetKeyStatusResponse, GetStatusResponse, Grant, Member, Restoration,
+    RootKey, Rotation,
+};
 
 use super::{Examination, Node, Report, Severity};
 
@@ -28,7 +31,7 @@ fn silent(id: u64) -> Node {
 
 fn healthy() -> Examination {
     let nodes = (1..=3).map(|id| node(answer(id))).collect();
-    Examination { nodes, status: Some(GetStatusResponse::default()) }
+    Examination { nodes, status: Some(GetStatusResponse::default()), keys: None }
 }
 
 /// The checks that have found something, with how bad it is.
@@ -81,14 +84,14 @@ fn one_node_that_is_left_says_that_there_is_no_leader_and_who_is_away() {
     let mut last = answer(2);
     last.leader = 0;
     last.unready = vec!["no leader is known".into()];
-    let seen = Examination { nodes: vec![silent(1), node(last), silent(3)], status: None };
+    let seen = Examination { nodes: vec![silent(1), node(last), silent(3)], ..Examination::default() };
     let names: Vec<_> = found(&seen).into_iter().map(|(check, _)| check).collect();
     assert_eq!(names, ["leader", "quorum", "nodes", "nodes", "readiness"]);
     let screen = Report::of(&seen).screen();
     assert!(screen.contains("1 of 3 voters are up, and 2 are needed; away: node-1, node-3"), "{screen}");
     assert!(screen.contains("`http://node-3:7800` does not answer: connection refused"), "{screen}");
 
-    let nobody = Examination { nodes: vec![silent(1)], status: None };
+    let nobody = Examination { nodes: vec![silent(1)], ..Examination::default() };
     assert_eq!(found(&nobody)[0], ("leader", Severity::Critical));
 }
 
@@ -132,4 +135,48 @@ fn what_the_status_lists_is_found() {
     assert_eq!(late(consumer(0, true)), [], "there is time left");
     assert_eq!(late(consumer(1, true)), [("overdue-receipts", Critical)]);
     assert_eq!(late(consumer(1, false)), [("overdue-receipts", Warning)]);
+}
+
+#[test]
+fn a_root_key_that_a_node_lacks_is_found_while_it_is_replaced() {
+    let key = |id: &str, state: &str, holders: &[u64]| RootKey {
+        id: id.into(),
+        state: state.into(),
+        holders: holders.to_vec(),
+        since_ms: 0,
+    };
+    let with_keys = |root_keys| {
+        let keys = GetKeyStatusResponse { root_keys, nodes: vec![1, 2, 3], ..Default::default() };
+        found(&Examination { keys: Some(keys), ..healthy() })
+    };
+    let lacking = [("root-key", Severity::Warning)];
+    let all = [1, 2, 3];
+    assert_eq!(with_keys(vec![key("aa", "active", &all)]), []);
+    assert_eq!(with_keys(vec![key("aa", "active", &all), key("bb", "held", &[1, 3])]), lacking);
+    assert_eq!(with_keys(vec![key("aa", "leaving", &[2]), key("bb", "active", &[1, 3])]), lacking);
+    assert_eq!(with_keys(vec![key("aa", "leaving", &[]), key("bb", "active", &all)]), []);
+    assert_eq!(with_keys(vec![key("aa", "retired", &[]), key("bb", "active", &all)]), []);
+}
+
+#[test]
+fn a_certificate_that_was_not_renewed_and_a_restore_that_nobody_confirmed_are_found() {
+    const DAY_MS: u64 = 24 * 3_600 * 1_000;
+    let ends = |peer, client| {
+        let mut seen = healthy();
+        seen.status.as_mut().unwrap().now_ms = 100 * DAY_MS;
+        let first = seen.nodes[0].answer.as_mut().unwrap();
+        (first.peer_certificate_expires_ms, first.client_certificate_expires_ms) = (peer, client);
+        found(&seen)
+    };
+    let near = ("certificates", Severity::Warning);
+    assert_eq!(ends(104 * DAY_MS, 0), [], "plain text shows none");
+    assert_eq!(ends(102 * DAY_MS, 104 * DAY_MS), [near]);
+    assert_eq!(ends(102 * DAY_MS, 99 * DAY_MS), [near, near]);
+    let restored = GetStatusResponse {
+        observing: Some(Restoration::default()),
+        lost_secrets: vec!["orders-db".into()],
+        ..Default::default()
+    };
+    let expected = [("observing", Severity::Critical), ("lost-secrets", Severity::Warning)];
+    assert_eq!(with_status(restored), expected);
 }

@@ -103,8 +103,9 @@ pub(crate) struct SnapshotFile {
     loaded: Option<Loaded>,
 }
 
+/// Apart, for Raft moves a snapshot through its messages by value, and a state is thousands of bytes without what it holds.
 #[derive(Clone)]
-struct Loaded(State);
+struct Loaded(Arc<State>);
 
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,7 +160,7 @@ impl SnapshotFile {
     /// The state in it, checked against the digest.
     pub(crate) fn load(&self) -> Result<State, RestoreError> {
         if let Some(Loaded(state)) = &self.loaded {
-            return Ok(state.clone());
+            return Ok(State::clone(state));
         }
         let mut loader = Loader::start()?;
         for frame in self.frames()?.skip(1) {
@@ -174,7 +175,7 @@ impl SnapshotFile {
     /// The same file, holding its state, so that whoever installs it need not read it again.
     pub(crate) fn with(self, (state, records): (State, u64)) -> Result<Self, RestoreError> {
         let state = self.checked(state, records)?;
-        Ok(Self { loaded: Some(Loaded(state)), ..self })
+        Ok(Self { loaded: Some(Loaded(Arc::new(state))), ..self })
     }
 
     /// The same file, not holding its state.
@@ -359,7 +360,7 @@ impl SnapshotFolder {
     pub(crate) fn load_current(&self) -> Result<(), RestoreError> {
         let Some(file) = self.current() else { return Ok(()) };
         let state = file.load()?;
-        let loaded = SnapshotFile { loaded: Some(Loaded(state)), ..file };
+        let loaded = SnapshotFile { loaded: Some(Loaded(Arc::new(state))), ..file };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
         Ok(())
     }

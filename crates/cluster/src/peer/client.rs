@@ -164,9 +164,8 @@ impl Peers {
             .ok_or_else(|| CallError::NotSent(format!("`{node}` is not among the peers").into()))?;
         if connected.get(&node).is_none_or(|peer| peer.address != *address) {
             let endpoint = endpoint(address, settings).map_err(|error| CallError::NotSent(error.into()))?;
-            let connect = || {
-                tls.connect_lazy(&endpoint, node).map_err(|error| CallError::NotSent(error.into()))
-            };
+            let connect =
+                || tls.connect_lazy(&endpoint, node).map_err(|error| CallError::NotSent(error.into()));
             let peer = Peer { address: address.clone(), raft: connect()?, bulk: connect()? };
             connected.insert(node, peer);
         }

@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt as _, future::join_all};
 use model::name::NodeId;
 use openraft::{RaftMetrics, ReadPolicy, async_runtime::WatchReceiver as _};
 use rustls_pki_types::CertificateDer;
+use tls::Refusal;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -101,8 +102,42 @@ pub(crate) fn serve(
 }
 
 impl Service {
+    /// Whoever calls must be a node of the cluster: a certificate outlives the removal of its node. What Raft says is taken
+    /// from every node that was not removed, for who lags does not know the newest members yet.
+    fn is_let_in<T>(&self, request: &Request<T>, may_be_unknown: bool) -> Result<(), Status> {
+        let certificates = request.peer_certs();
+        let caller = self.tls.caller(certificates.as_ref().map(|chain| chain.as_slice()));
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let is_member = |node: NodeId| metrics.membership_config.membership().get_node(&node.0).is_some();
+        let state = self.view.state();
+        let refusal = match caller {
+            // One that is being removed takes part until Raft has let go of it.
+            Some(node) if is_member(node) => return Ok(()),
+            Some(node) if state.removal_of(node).is_some() => {
+                Refusal { code: "node_removed", message: format!("`{node}` was removed from the cluster") }
+            }
+            Some(node)
+                if may_be_unknown
+                    || state.admission_of(node).is_some()
+                    || self.membership.addresses.contains_key(&node) =>
+            {
+                return Ok(());
+            }
+            Some(node) => {
+                Refusal { code: "node_unknown", message: format!("`{node}` was never let into the cluster") }
+            }
+            None => Refusal {
+                code: "tls_wrong_name",
+                message: "a call came with the certificate of no node".to_owned(),
+            },
+        };
+        self.tls.refuse(request.remote_addr(), &refusal);
+        Err(Status::permission_denied(refusal.message))
+    }
+
     /// Raft's messages are answered by the storage that they are meant for, and by no node that must not take part.
     fn is_open<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.is_let_in(request, true)?;
         let storage = request.metadata().get(STORAGE).and_then(|value| value.to_str().ok()?.parse().ok());
         self.gate.check(storage).map_err(|closed| match closed {
             Closed::NotAdmitted => Status::unavailable(closed.to_string()),
@@ -287,6 +322,7 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerProposeRequest>,
     ) -> Result<Response<v1::PeerProposeResponse>, Status> {
+        self.is_let_in(&request, false)?;
         let message = request.into_inner();
         let timeout = self.timeout.min(Duration::from_millis(message.timeout_ms));
         let mut origins = message.origins.into_iter();
@@ -300,8 +336,9 @@ impl Peer for Service {
 
     async fn read_index(
         &self,
-        _request: Request<v1::PeerReadIndexRequest>,
+        request: Request<v1::PeerReadIndexRequest>,
     ) -> Result<Response<v1::PeerReadIndexResponse>, Status> {
+        self.is_let_in(&request, false)?;
         use v1::peer_read_index_response::Result as Written;
         let result = match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _)) => Written::Read(wire::write_id(*read.log_id())),
@@ -325,6 +362,7 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerRejoinRequest>,
     ) -> Result<Response<v1::PeerRejoinResponse>, Status> {
+        self.is_let_in(&request, false)?;
         let certificates = request.peer_certs();
         let message = request.into_inner();
         speaks_for(&self.tls, &certificates, message.node)?;
@@ -337,6 +375,7 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerSteerRequest>,
     ) -> Result<Response<v1::PeerSteerResponse>, Status> {
+        self.is_let_in(&request, false)?;
         let order = wire::read_order(&request.into_inner()).map_err(malformed)?;
         Ok(Response::new(wire::write_heeded(self.steering.here(order).await)))
     }
@@ -345,6 +384,7 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerFetchLedgerRequest>,
     ) -> Result<Response<v1::PeerFetchLedgerResponse>, Status> {
+        self.is_let_in(&request, false)?;
         let after = request.into_inner().after;
         let ledger = Arc::clone(&self.ledger);
         let entries = blocking(move || ledger.read(after, LEDGER_BYTES)).await.map_err(failed)?;
@@ -355,6 +395,7 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerFetchSnapshotRequest>,
     ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        self.is_let_in(&request, false)?;
         let v1::PeerFetchSnapshotRequest { covers, held_head, held_frames } = request.into_inner();
         let newest = match self.snapshot_that_covers(covers) {
             Some(newest) => Some(newest),

@@ -24,6 +24,8 @@ use crate::{error::StartError, machine::View, status::RefusedPeer};
 
 /// The one protocol of the peer port.
 const PROTOCOL: &str = "h2";
+/// What follows the name of a node in its certificate.
+const HOST_SUFFIX: &str = ".peer.revolve";
 /// Longest wait before it is looked again whether the certificate is to be renewed: the time that is believed may change.
 const LOOK: Duration = Duration::from_secs(30);
 /// The wait after a renewal failed.
@@ -211,7 +213,14 @@ impl PeerTls {
         false
     }
 
-    fn refuse(&self, from: Option<SocketAddr>, refusal: &Refusal) {
+    /// The node whose certificate a connection came with.
+    pub(crate) fn caller(&self, certificates: Option<&[CertificateDer<'static>]>) -> Option<NodeId> {
+        let facts = tls::facts(certificates?.first()?).ok()?;
+        facts.hosts.iter().find_map(|host| host.strip_suffix(HOST_SUFFIX)?.parse().ok())
+    }
+
+    /// Notes that who was let in by its certificate is not let do what it asked for.
+    pub(crate) fn refuse(&self, from: Option<SocketAddr>, refusal: &Refusal) {
         let address = from.map(|from| from.ip());
         if !self.0.told.is_news(address, refusal.code) {
             return;
@@ -246,7 +255,7 @@ fn belongs_to(certificates: Option<&[CertificateDer<'static>]>, node: NodeId) ->
 }
 
 fn host_name(node: NodeId) -> String {
-    format!("{node}.peer.revolve")
+    format!("{node}{HOST_SUFFIX}")
 }
 
 #[cfg(test)]
@@ -259,6 +268,8 @@ mod tests {
         let issued = tls.issuer().issue(&leaf(NodeId(1), Duration::from_secs(60)), &clock()).unwrap();
         let presented = [issued.certificate];
         assert!(tls.speaks_for(Some(&presented), NodeId(1)));
+        assert_eq!(tls.caller(Some(&presented)), Some(NodeId(1)));
+        assert_eq!((tls.caller(Some(&[])), tls.caller(None)), (None, None));
         let mut refused = tls.refusals();
         assert!(!tls.speaks_for(Some(&presented), NodeId(11)) && !tls.speaks_for(None, NodeId(1)));
         assert_eq!(refused.try_recv().unwrap().code, "tls_wrong_name");

@@ -209,6 +209,7 @@ impl State {
 }
 
 /// What a command is about and why, for the audit log. Sealed secrets never take part.
+#[expect(clippy::too_many_lines, reason = "a table with a line for each command")]
 fn describe(command: &Command) -> (String, String) {
     let object = |kind: &str, name: &dyn std::fmt::Display| format!("{kind}/{name}");
     let plain = |object: String| (object, String::new());

@@ -12,9 +12,9 @@ use workers::backup::{About, BackupError, Writer};
 use zeroize::Zeroizing;
 
 use crate::{
-    keys::KeyError,
     denied::Denied,
     edge::Call,
+    keys::KeyError,
     stream::{End, Sender},
 };
 

@@ -12,16 +12,24 @@ use std::{
 };
 
 use api::v1::{self, join_service_client::JoinServiceClient};
+use model::name::NodeId;
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use workers::RootKey;
 
 use super::{Ask, Given, JoinToken, number_of};
-use crate::{config::Config, node::ServerError};
+use crate::{
+    config::{ClientTls, Config},
+    node::ServerError,
+    pki::{Pass, pass},
+};
 
 /// What the node was given, in its data folder.
 const GIVEN_FILE: &str = "joined.toml";
+/// The name in the certificate of a node that has no number yet.
+const NEW_NODE: &str = "new-node";
 /// Wait before the cluster is asked again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait for a connection, and for the answer.
@@ -53,7 +61,7 @@ pub(crate) async fn number(
             let storage = cluster::fresh_storage(&config.data).map_err(|source| failed(&path, source))?;
             let token = config.join.token_file.as_deref().map(token_in).transpose()?;
             let ask = Ask::new(root, token.as_ref(), storage, &address, false).map_err(refused)?;
-            let given = until_given(&config, &ask, shutdown).await?;
+            let given = until_given(&config, root, &ask, shutdown).await?;
             let kept = Kept { node: given.node.0, peers: peers(&given, &address) };
             let text = toml::to_string(&kept).map_err(|error| refused(error.to_string()))?;
             write_new(&path, &text).map_err(|source| failed(&path, source))?;
@@ -64,6 +72,12 @@ pub(crate) async fn number(
     config.node = kept.node;
     config.peers = kept.peers;
     Ok(config)
+}
+
+/// The number that the node with this data folder was given, when it was and that can be read.
+pub(crate) fn given(data: &Path) -> Option<NodeId> {
+    let kept = read(&data.join(GIVEN_FILE)).ok().flatten();
+    kept.map(|kept| NodeId(kept.node))
 }
 
 fn read(path: &Path) -> Result<Option<Kept>, ServerError> {
@@ -89,11 +103,16 @@ fn peers(given: &Given, own_address: &str) -> BTreeMap<String, String> {
     all.map(|(node, address)| (number_of(node), address)).collect()
 }
 
-async fn until_given(config: &Config, ask: &Ask, shutdown: &CancellationToken) -> Result<Given, ServerError> {
+async fn until_given(
+    config: &Config,
+    root: &RootKey,
+    ask: &Ask,
+    shutdown: &CancellationToken,
+) -> Result<Given, ServerError> {
     let mut told = None;
     loop {
         for server in &config.join.servers {
-            let problem = match ask_one(config, server, ask).await {
+            let problem = match ask_one(config, root, server, ask).await {
                 Ok(given) => return Ok(given),
                 Err(problem) => problem,
             };
@@ -109,30 +128,81 @@ async fn until_given(config: &Config, ask: &Ask, shutdown: &CancellationToken) -
     }
 }
 
-async fn ask_one(config: &Config, server: &str, ask: &Ask) -> Result<Given, String> {
-    let channel = connect(config, server)?;
+async fn ask_one(config: &Config, root: &RootKey, server: &str, ask: &Ask) -> Result<Given, String> {
+    let channel = connect(config, root, server)?;
     let call = async { JoinServiceClient::new(channel).join(ask.request()).await };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, call).await;
     let answer: v1::JoinResponse = match answer {
         Ok(Ok(answer)) => answer.into_inner(),
-        Ok(Err(status)) => return Err(status.message().to_owned()),
+        Ok(Err(status)) => return Err(with_causes(&status)),
         Err(_) => return Err("no answer in time".into()),
     };
     ask.take(&answer).map_err(|error| error.to_string())
 }
 
-/// A connection to the client port of a member. Nothing secret is sent; still plain text leaves no machine.
-fn connect(config: &Config, server: &str) -> Result<Channel, String> {
-    let authority = config.join.ca_file.as_deref().map(fs::read).transpose().map_err(|e| e.to_string())?;
-    let scheme = if authority.is_some() { "https" } else { "http" };
-    let endpoint = Endpoint::from_shared(format!("{scheme}://{server}")).map_err(|e| e.to_string())?;
-    let endpoint = match authority {
-        Some(pem) => {
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-            endpoint.tls_config(tls).map_err(|error| error.to_string())?
+/// What a server answered, or why the connection to it failed.
+fn with_causes(status: &tonic::Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
         }
-        None if is_loopback(endpoint.uri().host()) => endpoint,
-        None => return Err("set `join.ca_file`: plain text is for loopback alone".into()),
+        cause = error.source();
+    }
+    text
+}
+
+/// Who may be asked in plain text, and whom a server's certificate is checked against where it is not the authority of
+/// the root key.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// Whether a loopback address without a scheme is asked in plain text.
+    pub plain: bool,
+    /// The authority of servers that show certificates of their own, PEM.
+    pub ca: Option<String>,
+}
+
+/// The URL of a client port to join through, and what opens it: nothing where it is plain text, which leaves no machine.
+///
+/// # Errors
+/// Why it cannot be asked.
+pub fn door(root: &RootKey, server: &str, way: &Way) -> Result<(String, Option<Pass>), String> {
+    let (scheme, address) = server.split_once("://").unwrap_or(("", server));
+    let uri: tonic::codegen::http::Uri = format!("https://{address}")
+        .parse()
+        .map_err(|_| format!("`{server}` is not an address such as `node-1.example:7800`"))?;
+    let is_near = is_loopback(uri.host());
+    match scheme {
+        "http" if !is_near => {
+            Err(format!("`{server}` would be asked in plain text, which is for loopback alone"))
+        }
+        "http" => Ok((server.to_owned(), None)),
+        "" if way.plain && is_near => Ok((format!("http://{address}"), None)),
+        "" | "https" => {
+            let mut pass = pass(root, NEW_NODE).map_err(|error| error.to_string())?;
+            pass.ca = way.ca.clone().unwrap_or(pass.ca);
+            Ok((format!("https://{address}"), Some(pass)))
+        }
+        other => Err(format!("`{other}` is neither `https` nor `http`")),
+    }
+}
+
+/// A connection to the client port of a member.
+fn connect(config: &Config, root: &RootKey, server: &str) -> Result<Channel, String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let ca = config.join.ca_file.as_deref().map(fs::read_to_string).transpose().map_err(|e| text(&e))?;
+    let way = Way { plain: config.listen.client_tls == ClientTls::Off, ca };
+    let (url, pass) = door(root, server, &way)?;
+    let endpoint = Endpoint::from_shared(url).map_err(|e| text(&e))?;
+    let endpoint = match pass {
+        Some(Pass { ca, certificate, key }) => {
+            let identity = Identity::from_pem(certificate, key.expose_secret());
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).identity(identity);
+            endpoint.tls_config(tls).map_err(|e| text(&e))?
+        }
+        None => endpoint,
     };
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy())
 }
@@ -214,9 +284,23 @@ fn refused(problem: impl ToString) -> ServerError {
 
 #[cfg(test)]
 mod tests {
-    use model::name::NodeId;
-
     use super::*;
+
+    #[test]
+    fn plain_text_is_for_loopback_and_only_where_it_is_asked_for() {
+        let (root, plain) = (RootKey::generate(), Way { plain: true, ca: None });
+        let url = |server: &str, way: &Way| door(&root, server, way).map(|(url, pass)| (url, pass.is_some()));
+        let tls = |url: &str| Ok((url.to_owned(), true));
+        let open = |url: &str| Ok((url.to_owned(), false));
+        assert_eq!(url("127.0.0.1:7800", &Way::default()), tls("https://127.0.0.1:7800"));
+        assert_eq!(url("127.0.0.1:7800", &plain), open("http://127.0.0.1:7800"));
+        assert_eq!(url("node-1.example:7800", &plain), tls("https://node-1.example:7800"));
+        assert_eq!(url("http://[::1]:7800", &Way::default()), open("http://[::1]:7800"));
+        assert!(url("http://node-1.example:7800", &plain).unwrap_err().contains("for loopback alone"));
+        assert!(url("ftp://localhost:1", &plain).is_err() && url("a b", &plain).is_err());
+        let own = Way { plain: false, ca: Some("theirs".into()) };
+        assert_eq!(door(&root, "n:1", &own).unwrap().1.unwrap().ca, "theirs");
+    }
 
     #[test]
     fn what_is_written_is_a_configuration_and_is_never_overwritten() {

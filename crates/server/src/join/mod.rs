@@ -11,8 +11,8 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use model::name::NodeId;
 
 pub use ask::{Ask, AskError, Given};
-pub(crate) use first::number;
-pub use first::{Place, write_configuration};
+pub use first::{Place, Way, door, write_configuration};
+pub(crate) use first::{given, number};
 pub(crate) use service::Service;
 pub use token::{JoinToken, NotAJoinToken};
 pub use workers::RootKey;

@@ -221,7 +221,8 @@ mod tests {
         let root = root_of(&node);
         let service = Service::new(Arc::clone(&node.edge), Admit::Token);
         let token = token(&node, "rack");
-        let ask = |root: &RootKey, token, storage| Ask::new(root, token, [storage; 16], "n:1", false).unwrap();
+        let ask =
+            |root: &RootKey, token, storage| Ask::new(root, token, [storage; 16], "n:1", false).unwrap();
 
         let wrong = ask(&other, Some(&token), 1).request();
         assert_eq!(refused(&service, wrong).await, "root_key_differs");

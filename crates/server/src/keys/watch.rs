@@ -72,7 +72,9 @@ pub(crate) async fn run(
 fn make_known(shared: &Shared, roots: &[Arc<RootKey>]) {
     let ids: Vec<RootKeyId> = roots.iter().map(|root| root.id()).collect();
     match shared.set_root_keys(roots) {
-        Ok(()) => tracing::info!(root_keys = ?ids, "certificates are under these root keys, the first one first"),
+        Ok(()) => {
+            tracing::info!(root_keys = ?ids, "certificates are under these root keys, the first one first")
+        }
         Err(error) => tracing::error!(
             error = &error as &dyn std::error::Error,
             root_keys = ?ids,

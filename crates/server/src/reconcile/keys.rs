@@ -114,11 +114,11 @@ mod tests {
 
     use cluster::{Progress, SteerError};
     use futures::future::BoxFuture;
+    use model::ledger::LedgerEntry;
     use model::{
         command::PutTarget, key::DataKeyState, name::NodeId, outcome::Outcome, target::SecretPolicy,
         time::Time,
     };
-    use model::ledger::LedgerEntry;
     use secrecy::ExposeSecret as _;
     use tokio::sync::watch;
 

@@ -34,8 +34,14 @@ pub fn run(app: &App, it: &Init) -> Outcome {
         output::write(&format!("{}\n", path.display()))?;
     }
     let dir = it.dir.display();
+    let address = alone.advertise.unwrap_or_else(|| alone.client.to_string());
     app.output.note("keep root.key safe: without it nothing that the cluster holds can be opened");
     app.output.note(&format!("next: revolve server --config {dir}/node-1.toml"));
+    app.output.note("and here, or where these files are brought to:");
+    app.output.note(&format!("export REVOLVE_ADDR=https://{address} REVOLVE_TOKEN_FILE={dir}/admin.token"));
+    app.output.note(&format!(
+        "export REVOLVE_CACERT={dir}/ca.pem REVOLVE_CLIENT_CERT={dir}/admin.pem REVOLVE_CLIENT_KEY={dir}/admin.key"
+    ));
     app.output
         .note("then let more nodes in: revolve cluster invite --reason …, and revolve cluster join there");
     Ok(Exit::Done)

@@ -9,7 +9,7 @@ use std::{
 
 use client::{Client, Options};
 use secrecy::{ExposeSecret as _, SecretString};
-use server::join::{Ask, AskError, JoinToken, Place, RootKey, fresh_storage, write_configuration};
+use server::join::{Ask, AskError, JoinToken, Place, RootKey, Way, door, fresh_storage, write_configuration};
 
 use super::{place::Listening, text};
 use crate::{
@@ -54,7 +54,7 @@ pub async fn run(app: &App, it: &Join) -> Outcome {
     check_unused(&it.dir)?;
     let storage = storage_in(&it.dir.join(DATA))?;
     let ask = Ask::new(&root, Some(&token), storage, &peer_address, it.learner).map_err(unasked)?;
-    let answer = connect(app, &it.server)?.join(ask.request()).await?;
+    let answer = connect(app, &it.server, &root)?.join(ask.request()).await?;
     let given = ask.take(&answer).map_err(unasked)?;
     let place = Place {
         folder: it.dir.clone(),
@@ -78,21 +78,17 @@ pub async fn run(app: &App, it: &Join) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// A connection to the cluster. It carries no bearer token, and nothing secret.
-fn connect(app: &App, server: &str) -> Result<Client, Failure> {
+/// A connection to the cluster. It carries no bearer token, and nothing secret; what opens the port follows from the root
+/// key.
+fn connect(app: &App, server: &str, root: &RootKey) -> Result<Client, Failure> {
     let settings = &app.settings;
-    let ca = settings.ca()?;
-    let url = match (server.contains("://"), &ca) {
-        (true, _) => server.to_owned(),
-        (false, Some(_)) => format!("https://{server}"),
-        (false, None) => format!("http://{server}"),
-    };
-    let options = Options {
-        ca,
-        timeout: settings.timeout,
-        insecure_plaintext: settings.insecure_plaintext,
-        ..Options::new([url])
-    };
+    let way = Way { plain: false, ca: settings.ca()? };
+    let (url, pass) = door(root, server, &way)
+        .map_err(|problem| Failure::usage(problem, "give --server as HOST:PORT of a client port"))?;
+    let mut options = Options { timeout: settings.timeout, ..Options::new([url]) };
+    if let Some(pass) = pass {
+        options = options.ca(pass.ca).certificate(pass.certificate, pass.key);
+    }
     Ok(Client::connect(options)?)
 }
 
