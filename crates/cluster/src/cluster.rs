@@ -145,9 +145,7 @@ impl Cluster {
         };
         let (proposer, collector) = Proposer::new(parts.shutdown.clone());
         let serving = serve(parts.service(Arc::clone(&snapshots), proposer.clone()), peer_listener);
-        // Until the others say that it may.
-        raft.runtime_config().elect(false);
-        raft.run();
+        run_without_standing(&raft);
         let reader = Reader::start(parts.confirmer());
         let (steering, lead) = (parts.steering(), parts.lead());
         parts.start_tasks(stand, collector);
@@ -391,6 +389,12 @@ fn certificates(
 ) -> Result<PeerTls, StartError> {
     let time = tls::Clock::new(move || Duration::from_millis(clock.now().0));
     PeerTls::new(settings.node, root_keys, settings.certificate_lifetime, time)
+}
+
+/// Lets Raft run; it does not stand for election until the others say that it may.
+fn run_without_standing(raft: &Raft) {
+    raft.runtime_config().elect(false);
+    raft.run();
 }
 
 /// What Raft reaches the other nodes by.
