@@ -87,14 +87,24 @@ impl Keyring {
         self.roots().iter().map(|root| root.id()).collect()
     }
 
-    /// The root keys by which peers are known, best first: the one that wraps the data keys, then the others in the order
-    /// they are configured in. One that was retired is not among them.
+    /// The root keys that are good, best first: the one that wraps the data keys, then the others in the order they are
+    /// configured in. One that was retired is not among them.
     #[must_use]
     pub fn root_keys(&self, state: &State) -> Vec<Arc<RootKey>> {
         let standing = |root: &Arc<RootKey>| state.root_keys().get(&root.id()).map(|row| row.state);
         let mut roots = self.roots().clone();
         roots.retain(|root| standing(root) != Some(RootKeyState::Retired));
         roots.sort_by_key(|root| standing(root) != Some(RootKeyState::Active));
+        roots
+    }
+
+    /// The same for the certificates of the peer port: a root key that is being replaced goes before its successor until
+    /// that is finished. A node that holds the former key alone must still be reached, to learn that it is no use.
+    #[must_use]
+    pub fn peer_root_keys(&self, state: &State) -> Vec<Arc<RootKey>> {
+        let leaving = state.leaving_root_key().map(|row| row.id);
+        let mut roots = self.root_keys(state);
+        roots.sort_by_key(|root| Some(root.id()) != leaving);
         roots
     }
 

@@ -66,12 +66,12 @@ impl Shared {
         self.node.to_string()
     }
 
-    /// Shows certificates under the first of these root keys from now on, on both ports, and believes those of all.
-    pub(crate) fn set_root_keys(&self, roots: &[Arc<workers::RootKey>]) -> Result<(), ServerError> {
-        let keys = peer_keys(roots);
+    /// Shows and believes certificates, on both ports, as it follows from the root keys that are good in `state`.
+    pub(crate) fn follow_root_keys(&self, state: &State) -> Result<(), ServerError> {
+        let keys = peer_keys(&self.keys.peer_root_keys(state));
         let keys: Vec<&[u8; 32]> = keys.iter().map(|key| &**key).collect();
         self.cluster.set_root_keys(&keys)?;
-        Ok(self.port.set_root_keys(roots)?)
+        Ok(self.port.set_root_keys(&self.keys.root_keys(state))?)
     }
 
     /// What its reconcilers work with.

@@ -98,6 +98,8 @@ fn a_root_key_is_replaced_and_the_former_one_opens_nothing() {
     let rewrap = keys.rewrap(&state, new_id, [NodeId(1)].into(), "test".into()).unwrap();
     apply(&mut state, rewrap);
     assert_eq!((ids(&keys, &state), keys.wrapping(&state).unwrap()), (vec![new_id, old_id], new_id));
+    let shown = keys.peer_root_keys(&state)[0].id();
+    assert_eq!(shown, old_id, "peers' certificates stay under the former key until it is given up");
     assert_eq!(opened(&keys, &state).unwrap(), "hunter2");
     let refused = former.check(&state).unwrap_err();
     let told = refused.to_string();
@@ -108,6 +110,7 @@ fn a_root_key_is_replaced_and_the_former_one_opens_nothing() {
         model::command::FinishRootKey { id: old_id, nodes: [NodeId(1)].into(), reason: "test".into() };
     apply(&mut state, finish);
     assert_eq!(ids(&keys, &state), [new_id], "peers are not known by a retired key");
+    assert_eq!(keys.peer_root_keys(&state)[0].id(), new_id);
 }
 
 #[test]

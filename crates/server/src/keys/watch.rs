@@ -10,7 +10,6 @@ use model::{
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use workers::RootKey;
 
 use super::{KeyError, files::KeyFiles};
 use crate::node::Shared;
@@ -50,10 +49,9 @@ pub(crate) async fn run(
             shared.keys.forget(&state);
             checked = rows;
         }
-        let roots = shared.keys.root_keys(&state);
-        let ids = roots.iter().map(|root| root.id()).collect();
+        let ids: Vec<RootKeyId> = shared.keys.root_keys(&state).iter().map(|root| root.id()).collect();
         if known_by != ids {
-            make_known(&shared, &roots);
+            make_known(&shared, &state, &ids);
             known_by = ids;
         }
         if std::mem::take(&mut announcing) {
@@ -68,13 +66,10 @@ pub(crate) async fn run(
     }
 }
 
-/// Both ports show certificates under the first of the root keys from now on, and believe those under any of them.
-fn make_known(shared: &Shared, roots: &[Arc<RootKey>]) {
-    let ids: Vec<RootKeyId> = roots.iter().map(|root| root.id()).collect();
-    match shared.set_root_keys(roots) {
-        Ok(()) => {
-            tracing::info!(root_keys = ?ids, "certificates are under these root keys, the first one first")
-        }
+/// Both ports show certificates under these root keys, and believe those under any of them.
+fn make_known(shared: &Shared, state: &State, ids: &[RootKeyId]) {
+    match shared.follow_root_keys(state) {
+        Ok(()) => tracing::info!(root_keys = ?ids, "certificates are under these root keys"),
         Err(error) => tracing::error!(
             error = &error as &dyn std::error::Error,
             root_keys = ?ids,
