@@ -130,7 +130,7 @@ async fn a_disk_that_fails_while_a_snapshot_arrives_ends_the_node_and_the_next_s
         order(&play.cluster, victim, &hinder(call, Fate::Fails, "snapshots/"));
         play.cluster.start_node(victim);
         let (status, said) = play.cluster.wait_for_end(victim, WITHIN).await;
-        assert_eq!(status.code(), Some(1), "{call:?}");
+        assert_eq!(status.code(), Some(6), "{call:?}");
         let last = said.lines().last().unwrap_or_default();
         for word in ["a snapshot cannot be written", "Input/output error", "start this node again"] {
             assert!(last.contains(word), "{call:?}: `{word}` is not in: {last}");

@@ -37,7 +37,7 @@ pub struct Nodes {
     pub rejoin: Rejoin,
     pub running: BTreeMap<NodeId, Cluster>,
     /// The addresses in the settings of each node: those that were there before it.
-    told: BTreeMap<NodeId, BTreeMap<NodeId, String>>,
+    pub told: BTreeMap<NodeId, BTreeMap<NodeId, String>>,
     listeners: BTreeMap<NodeId, TcpListener>,
 }
 

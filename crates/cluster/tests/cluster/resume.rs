@@ -90,9 +90,12 @@ async fn a_transfer_that_is_cut_in_its_midst_goes_on_where_it_was() {
     // What the others send to the third goes through a relay.
     let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let behind = NodeId(3);
-    let there = nodes.addresses.insert(behind, relay.local_addr().unwrap().to_string()).unwrap();
+    let (there, through) = (nodes.addresses[&behind].clone(), relay.local_addr().unwrap().to_string());
+    for other in [NodeId(1), NodeId(2)] {
+        nodes.told.get_mut(&other).unwrap().insert(behind, through.clone());
+    }
     let cut = Arc::new(AtomicBool::new(false));
-    let relaying = tokio::spawn(relay_and_cut(relay, there.clone(), Arc::clone(&cut)));
+    let relaying = tokio::spawn(relay_and_cut(relay, there, Arc::clone(&cut)));
     for node in (1..=3).map(NodeId) {
         nodes.start(node).await;
     }
@@ -102,7 +105,6 @@ async fn a_transfer_that_is_cut_in_its_midst_goes_on_where_it_was() {
     let leader = nodes.leader().await;
     let held = nodes.node(behind).status().last_log;
     nodes.stop(behind).await;
-    nodes.addresses.insert(behind, there);
     let mut noise = 1_u64;
     for first in (0..LONG_ROWS).step_by(500) {
         let puts = (first..first + 500).map(|row| {
