@@ -112,6 +112,13 @@ impl ClientPort {
         self.authorities().iter().map(Authority::pem).collect()
     }
 
+    /// What a new node is to recognise the authority by that issues; none where the port speaks plain text.
+    #[must_use]
+    pub fn authority_fingerprint(&self) -> Option<[u8; 32]> {
+        self.0.config.as_ref()?;
+        self.authorities().first().map(Authority::fingerprint)
+    }
+
     /// Issues a certificate to a client, for the key of its request.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use aws_lc_rs::{
+    digest::{SHA256, digest},
     hkdf::{HKDF_SHA256, KeyType, Salt},
     signature::Ed25519KeyPair,
 };
@@ -78,6 +79,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
+    fingerprint: [u8; 32],
 }
 
 impl std::fmt::Debug for Authority {
@@ -135,14 +137,23 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name = named(kind.authority());
         let certificate = params.self_signed(&key)?;
+        let spki = digest(&SHA256, &key.subject_public_key_info());
+        let fingerprint = spki.as_ref().try_into().expect("SHA-256 has 32 bytes");
         let (pem, certificate) = (certificate.pem(), certificate.der().clone());
-        Ok(Self { kind, issuer: Issuer::new(params, key), certificate, pem })
+        Ok(Self { kind, issuer: Issuer::new(params, key), certificate, pem, fingerprint })
     }
 
     /// Its certificate, which those who check others are given.
     #[must_use]
     pub const fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// The SHA-256 of its public key (SubjectPublicKeyInfo, RFC 7469 section 2.4). The certificate is signed anew each
+    /// time that it is made; the key stays.
+    #[must_use]
+    pub const fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
     }
 
     /// The same as text.
@@ -283,6 +294,9 @@ mod tests {
     fn equal_root_keys_give_equal_authorities_and_others_do_not() {
         for kind in [Kind::Peer, Kind::Client] {
             let public = |root: [u8; 32]| authority_key(&root, kind).unwrap().public_key_pem();
+            let fingerprint = |root: [u8; 32]| Authority::derive(&root, kind).unwrap().fingerprint();
+            assert_eq!(fingerprint([7; 32]), fingerprint([7; 32]));
+            assert_ne!(fingerprint([7; 32]), fingerprint([8; 32]));
             assert_eq!(public([7; 32]), public([7; 32]));
             assert_ne!(public([7; 32]), public([8; 32]));
         }

@@ -7,6 +7,7 @@ use model::name::NodeId;
 use workers::RootKey;
 
 use super::{JoinToken, NONCE_BYTES, PURPOSE, answered, asked, asked_with_token, is_address};
+use crate::port::authority;
 
 /// A request to be let in.
 pub struct Ask {
@@ -29,6 +30,12 @@ pub enum AskError {
     /// The other nodes could not reach it.
     #[error("`{0}` is not an address such as `node-4.example:7801` at which the other nodes reach this one")]
     Address(String),
+    /// The token is of a cluster with another root key.
+    #[error("the root key is not that of the cluster that has given the join token")]
+    OtherRootKey,
+    /// No authority can be derived from the root key.
+    #[error("the root key cannot be used: {0}")]
+    RootKey(String),
     /// Whoever answered does not hold the root key.
     #[error("who answered does not hold the same root key: it is another cluster, or none")]
     OtherCluster,
@@ -41,7 +48,8 @@ impl Ask {
     /// A request for the node with this storage, which the others reach at `peer_address`.
     ///
     /// # Errors
-    /// [`AskError::Address`].
+    /// [`AskError::Address`]; [`AskError::OtherRootKey`] when the authority that the token names is not that of the root
+    /// key.
     pub fn new(
         root: &RootKey,
         token: Option<&JoinToken>,
@@ -51,6 +59,12 @@ impl Ask {
     ) -> Result<Self, AskError> {
         if !is_address(peer_address) {
             return Err(AskError::Address(peer_address.to_owned()));
+        }
+        if let Some(named) = token.and_then(JoinToken::authority) {
+            let own = authority(root).map_err(|error| AskError::RootKey(error.to_string()))?;
+            if own.fingerprint() != named {
+                return Err(AskError::OtherRootKey);
+            }
         }
         let mut nonce = vec![0; NONCE_BYTES];
         aws_lc_rs::rand::fill(&mut nonce).expect("the system's random generator answers");

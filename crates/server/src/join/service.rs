@@ -245,6 +245,16 @@ mod tests {
         assert_eq!(refused(&service, ask(&root, Some(&token), 2).request()).await, "join_token");
     }
 
+    #[test]
+    fn a_token_names_the_authority_and_another_root_key_is_told_before_anyone_is_asked() {
+        let (root, other) = (RootKey::generate(), RootKey::generate());
+        let named = crate::port::authority(&root).unwrap().fingerprint();
+        let token = JoinToken::generate("rack".parse().unwrap(), Some(named));
+        assert!(Ask::new(&root, Some(&token), [1; 16], "n:1", false).is_ok());
+        let refused = Ask::new(&other, Some(&token), [1; 16], "n:1", false).err();
+        assert_eq!(refused, Some(AskError::OtherRootKey));
+    }
+
     #[tokio::test]
     async fn the_root_key_alone_lets_in_where_the_configuration_says_so() {
         let node = Node::start();

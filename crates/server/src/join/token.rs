@@ -1,7 +1,7 @@
 //! Join tokens: `rvj_<name>.<secret>.<authority>`. The secret is 32 random bytes as 43 characters of base64url, of which
-//! the cluster keeps the SHA-256 and nothing else. The authority is the SHA-256 of the certificate that the client port
-//! is to be checked against, in the same form, or `-` where the port has none: who has the token needs no other way to
-//! learn whom to trust.
+//! the cluster keeps the SHA-256 and nothing else. The authority is the SHA-256 of the public key of the authority that
+//! the client port is to be checked against, in the same form, or `-` where the port has none. It follows from the root
+//! key: a new node with another root key is told so before it has asked anyone.
 
 use std::fmt;
 
@@ -76,7 +76,7 @@ impl JoinToken {
         Sha256::digest(self.secret.expose_secret()).into()
     }
 
-    /// The SHA-256 of the certificate authority of the client ports; none where they have none.
+    /// The SHA-256 of the public key of the client ports' authority; none where they have none.
     #[must_use]
     pub const fn authority(&self) -> Option<[u8; BYTES]> {
         self.authority

@@ -137,6 +137,10 @@ fn unasked(error: AskError) -> Failure {
     let next = match error {
         AskError::Address(_) => "say under which name or IP the others reach this machine: --advertise HOST",
         AskError::OtherCluster => "check --server and --root-key-file",
+        AskError::OtherRootKey => {
+            "give the root key of the cluster that has invited this machine: --root-key-file"
+        }
+        AskError::RootKey(_) => "check --root-key-file",
         AskError::NoMembers => "ask another node of the cluster",
     };
     Failure::refused(error.to_string(), next)
