@@ -206,11 +206,8 @@ impl Store {
             Ok((db, rows.long_rows, groups, state, position))
         });
         let (db, long_rows, groups, state, position) = opened.unwrap_or(Err(RestoreError::Panicked))?;
-        let position = match position {
-            Some(position) => position,
-            None if db.is_empty() => Position::default(),
-            None => return Err(RestoreError::Unfinished),
-        };
+        // An empty one is unfinished as well: beside an older one, it was just begun when the process ended.
+        let position = position.ok_or(RestoreError::Unfinished)?;
         if state.digest() != position.digest {
             return Err(RestoreError::Digest);
         }

@@ -238,6 +238,21 @@ async fn a_node_that_ends_before_its_store_is_filled_goes_on_from_the_snapshot()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_was_only_begun_does_not_hide_the_one_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::open(folder.path());
+    fixture.apply(vec![puts(0, &names(0, 10))]).await.unwrap();
+    fixture.close();
+    let (store, _, _) = Store::open(folder.path().join("state")).unwrap();
+    drop(store.begin_next().unwrap());
+    drop(store);
+    let mut restarted = Fixture::open(folder.path());
+    assert_eq!(restarted.machine.applied_state().await.unwrap().0, Some(log_id(1, 0)));
+    assert!(holds(&restarted.view.state(), &names(0, 10)));
+    restarted.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_applied_while_the_store_is_filled_is_in_it() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sender, snapshot) = full(from.path()).await;
