@@ -490,12 +490,18 @@ async fn observe(observing: Observing) {
     let Observing { data, raft, peers, view, fatal, shutdown } = observing;
     let mut metrics = raft.metrics();
     let mut followed = known::read(&data);
+    // Raft has something new to say several times with every entry; its members change rarely.
+    let mut membership = None;
     loop {
-        let members = addresses(&metrics.borrow_watched().membership_config);
-        if members != followed && !members.is_empty() {
-            peers.follow(members.clone());
-            keep(&data, &members).await;
-            followed = members;
+        let said = metrics.borrow_watched().membership_config.clone();
+        if membership.as_ref() != Some(&said) {
+            let members = addresses(&said);
+            if members != followed && !members.is_empty() {
+                peers.follow(members.clone());
+                keep(&data, &members).await;
+                followed = members;
+            }
+            membership = Some(said);
         }
         let (running, seen) = {
             let metrics = metrics.borrow_watched();

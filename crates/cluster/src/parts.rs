@@ -54,6 +54,7 @@ impl Parts {
     pub(crate) fn service(&self, snapshots: Arc<SnapshotFolder>, proposer: Proposer) -> Service {
         Service {
             node: self.settings.node,
+            peers: self.peers.clone(),
             tls: self.tls.clone(),
             gate: Arc::clone(&self.gate),
             promises: Arc::clone(&self.promises),

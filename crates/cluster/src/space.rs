@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use model::name::NodeId;
@@ -34,6 +34,10 @@ const LOW_BYTES: u64 = 32 * 1024 * 1024;
 const SCARCE_BYTES: u64 = 12 * 1024 * 1024;
 /// With less than this beside the reserve, the reserve is given back.
 const EMPTY_BYTES: u64 = 4 * 1024 * 1024;
+/// With more than this, a look is good for [`FRESH`]: far less is written meanwhile.
+const AMPLE_BYTES: u64 = 256 * 1024 * 1024;
+/// How long a look at ample room is good for: several are asked for with every entry.
+const FRESH: Duration = Duration::from_millis(20);
 /// How often it is looked when nothing is written.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -44,6 +48,9 @@ pub(crate) struct Space {
     reserve: PathBuf,
     /// The room that was seen last.
     room: AtomicU64,
+    /// When, in microseconds after `opened`.
+    looked: AtomicU64,
+    opened: Instant,
     /// Whether the others have said that their disks are full.
     others: Mutex<BTreeMap<NodeId, bool>>,
 }
@@ -52,7 +59,14 @@ impl Space {
     /// Looks at the file system of `folder`, in which the reserve is kept.
     pub(crate) fn open(folder: PathBuf) -> io::Result<Arc<Self>> {
         let reserve = folder.join("reserve");
-        let space = Self { reserve, folder, room: AtomicU64::new(u64::MAX), others: Mutex::default() };
+        let space = Self {
+            reserve,
+            folder,
+            room: AtomicU64::new(u64::MAX),
+            looked: AtomicU64::new(0),
+            opened: Instant::now(),
+            others: Mutex::default(),
+        };
         space.look()?;
         Ok(Arc::new(space))
     }
@@ -90,6 +104,9 @@ impl Space {
     /// Gives the reserve back when what is about to be written may need it. The log asks before each write, for its
     /// writer does not survive the first one that has no room.
     pub(crate) fn make_room(&self) {
+        if self.is_ample() {
+            return;
+        }
         let made =
             self.available().and_then(|room| if room < EMPTY_BYTES { self.give_back() } else { Ok(()) });
         if let Err(error) = made {
@@ -145,6 +162,9 @@ impl Space {
 
     /// The bytes free. A file system that cannot be asked is found out by whoever writes to it.
     pub(crate) fn room(&self) -> u64 {
+        if self.is_ample() {
+            return self.room.load(Ordering::Relaxed);
+        }
         self.look().unwrap_or_else(|error| {
             tracing::warn!(%error, "the room on the disk is not known");
             self.room.load(Ordering::Relaxed)
@@ -153,6 +173,17 @@ impl Space {
 
     fn others(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, bool>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was seen a moment ago that there is far more room than can have been used since.
+    fn is_ample(&self) -> bool {
+        let age = self.age().saturating_sub(self.looked.load(Ordering::Acquire));
+        age < micros(FRESH) && self.room.load(Ordering::Relaxed) >= AMPLE_BYTES
+    }
+
+    /// Microseconds since it was opened.
+    fn age(&self) -> u64 {
+        micros(self.opened.elapsed())
     }
 
     /// The room there is, the reserve counted in: otherwise giving it back would look like room for more.
@@ -165,6 +196,7 @@ impl Space {
         };
         let room = available.saturating_add(kept);
         let before = self.room.swap(room, Ordering::Relaxed);
+        self.looked.store(self.age(), Ordering::Release);
         if (before < LOW_BYTES) != (room < LOW_BYTES) {
             if room < LOW_BYTES {
                 tracing::error!(room, folder = %self.folder.display(), "the disk is full: nothing more is taken on");
@@ -207,9 +239,29 @@ impl Space {
     }
 }
 
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ample_room_is_believed_for_a_moment_and_little_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut space = Arc::into_inner(Space::open(folder.path().to_path_buf()).unwrap()).unwrap();
+        let now = space.age();
+        space.looked.store(now + micros(FRESH), Ordering::Release);
+        space.room.store(AMPLE_BYTES, Ordering::Relaxed);
+        assert_eq!(space.room(), AMPLE_BYTES, "nobody looks");
+        space.room.store(AMPLE_BYTES - 1, Ordering::Relaxed);
+        assert_ne!(space.room(), AMPLE_BYTES - 1, "somebody looks");
+        space.room.store(AMPLE_BYTES + 1, Ordering::Relaxed);
+        space.opened -= 2 * FRESH;
+        space.looked.store(0, Ordering::Release);
+        assert_ne!(space.room(), AMPLE_BYTES + 1, "that was long ago");
+    }
 
     #[test]
     fn there_is_a_reserve_and_it_can_be_given_back() {
@@ -220,6 +272,7 @@ mod tests {
         space.give_back().unwrap();
         space.give_back().unwrap();
         assert!(!space.reserve.exists());
+        space.look().unwrap();
         assert!(!space.is_full() && space.reserve.exists(), "with room there is one again");
     }
 

@@ -9,6 +9,7 @@ use std::{
 
 use model::{name::NodeId, table::Digest, time::Time};
 use openraft::Instant as _;
+use tokio::sync::watch;
 
 use crate::{admission::Admission, raft::Types};
 
@@ -26,6 +27,20 @@ pub struct Progress {
     pub term: u64,
     /// Whether this node leads.
     pub is_leader: bool,
+}
+
+impl Progress {
+    /// Waits for something new, but for no less than `rest`: where entries follow each other, one look is enough for many.
+    ///
+    /// # Errors
+    /// The node has stopped.
+    pub async fn next(
+        progress: &mut watch::Receiver<Self>,
+        rest: Duration,
+    ) -> Result<(), watch::error::RecvError> {
+        tokio::time::sleep(rest).await;
+        progress.changed().await
+    }
 }
 
 /// What a node knows about itself and its cluster.

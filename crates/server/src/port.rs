@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use cluster::Progress;
 use model::{State, name::NodeId, time::Time};
 use rustls::{
     ServerConfig,
@@ -39,6 +40,8 @@ const LOOK: Duration = Duration::from_secs(30);
 const RENEW_AGAIN: Duration = Duration::from_secs(5);
 /// How often files are looked at.
 const FILES_LOOK: Duration = Duration::from_secs(1);
+/// The pause between two looks at what is revoked.
+const HEED_AFTER: Duration = Duration::from_millis(20);
 
 /// The client port's end of TLS. Clones are the same one.
 #[derive(Clone)]
@@ -264,7 +267,7 @@ impl ClientPort {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = progress.changed() => if changed.is_err() {
+                changed = Progress::next(&mut progress, HEED_AFTER) => if changed.is_err() {
                     return;
                 },
             }

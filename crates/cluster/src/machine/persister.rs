@@ -25,10 +25,10 @@ use crate::{
 /// Batches that may wait; `apply` waits when there are more.
 const QUEUE: usize = 4_096;
 /// Records taken together into one batch.
-const MERGED_RECORDS: usize = 20_000;
+const MERGED_RECORDS: usize = 60_000;
 /// How long records gather for one batch: nobody waits for them, and a batch costs sled about the same for one record
 /// as for many.
-const GATHER: Duration = Duration::from_secs(2);
+const GATHER: Duration = Duration::from_secs(5);
 /// How often it is looked for more while they gather.
 const GATHER_POLL: Duration = Duration::from_millis(10);
 /// Records that may gather while a whole state is written: when there are more, `apply` waits as soon as the queue is

@@ -187,7 +187,10 @@ fn copy(from: &Path, to: &Path) {
 
 /// Installs a snapshot in a node with an older state, and ends it before its store is filled. Gives its folder, and a
 /// copy of it as a process that is killed leaves it. Now and then the store is filled first: nothing then.
-async fn ended_early(snapshot: &Snapshot<SnapshotFile>, digest: model::table::Digest) -> Option<[TempDir; 2]> {
+async fn ended_early(
+    snapshot: &Snapshot<SnapshotFile>,
+    digest: model::table::Digest,
+) -> Option<[TempDir; 2]> {
     let (to, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut receiver = Fixture::open(to.path());
     receiver.apply(vec![puts(0, &["other".into()])]).await.unwrap();

@@ -18,7 +18,7 @@ use tonic::{
 
 use uuid::Uuid;
 
-use super::{MESSAGE_BYTES, tls::PeerTls, wire};
+use super::{MESSAGE_BYTES, commits::Askers, tls::PeerTls, wire};
 use crate::{
     admission::Description,
     error::StartError,
@@ -78,6 +78,7 @@ pub(crate) struct Peers(Arc<Inner>);
 struct Inner {
     settings: Settings,
     tls: PeerTls,
+    askers: Arc<Askers>,
     held: Mutex<Held>,
 }
 
@@ -103,8 +104,18 @@ impl Peers {
                 StartError::Settings(format!("address `{address}` of `{node}` cannot be used: {error}"))
             })?;
         }
-        let inner = Inner { settings: settings.clone(), tls: tls.clone(), held: Mutex::default() };
+        let inner = Inner {
+            settings: settings.clone(),
+            tls: tls.clone(),
+            askers: Arc::default(),
+            held: Mutex::default(),
+        };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Which of them wait for what this node commits.
+    pub(super) fn askers(&self) -> Arc<Askers> {
+        Arc::clone(&self.0.askers)
     }
 
     /// The other members' ids; before there is a membership, those of the settings.

@@ -1,6 +1,7 @@
 //! The peer port: how nodes of one cluster find, know and talk to each other.
 
 mod client;
+mod commits;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod network;

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::{
     STORAGE,
     client::{CallError, Peers, within},
-    wire,
+    commits, wire,
 };
 use crate::{
     machine::SnapshotFile,
@@ -153,7 +153,7 @@ impl RaftNetworkV2<Types> for Client {
     /// request, so a peer that is away would otherwise be called again and again without a pause.
     fn stream_append<'s, Requests>(
         &'s mut self,
-        mut requests: Requests,
+        requests: Requests,
         option: RPCOption,
     ) -> BoxFuture<
         's,
@@ -166,6 +166,9 @@ impl RaftNetworkV2<Types> for Client {
             let patience = self.network.patience.max(option.hard_ttl());
             let owed = Arc::new(AtomicU64::new(0));
             let counter = Arc::clone(&owed);
+            let (askers, target) = (self.network.peers.askers(), self.target);
+            let at_once = move || askers.waits(target);
+            let mut requests = Box::pin(commits::with_entries(requests, at_once));
             let Some(first) = requests.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
             };

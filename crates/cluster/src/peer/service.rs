@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use super::{MESSAGE_BYTES, STORAGE, network::read_ahead, tls::PeerTls, wire};
+use super::{MESSAGE_BYTES, Peers, STORAGE, network::read_ahead, tls::PeerTls, wire};
 use crate::{
     admission::{Closed, Description, Gate, Roll},
     clock::Clock,
@@ -52,6 +52,7 @@ type Certificates = Option<Arc<Vec<CertificateDer<'static>>>>;
 /// The peer service of a node.
 pub(crate) struct Service {
     pub(crate) node: NodeId,
+    pub(crate) peers: Peers,
     pub(crate) tls: PeerTls,
     pub(crate) gate: Arc<Gate>,
     pub(crate) promises: Arc<Promises>,
@@ -104,15 +105,15 @@ pub(crate) fn serve(
 impl Service {
     /// Whoever calls must be a node of the cluster: a certificate outlives the removal of its node. What Raft says is taken
     /// from every node that was not removed, for who lags does not know the newest members yet.
-    fn is_let_in<T>(&self, request: &Request<T>, may_be_unknown: bool) -> Result<(), Status> {
+    fn is_let_in<T>(&self, request: &Request<T>, may_be_unknown: bool) -> Result<NodeId, Status> {
         let certificates = request.peer_certs();
         let caller = self.tls.caller(certificates.as_ref().map(|chain| chain.as_slice()));
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        let is_member = |node: NodeId| metrics.membership_config.membership().get_node(&node.0).is_some();
+        let members = Arc::clone(&self.raft.metrics().borrow_watched().membership_config);
+        let is_member = |node: NodeId| members.membership().get_node(&node.0).is_some();
         let state = self.view.state();
         let refusal = match caller {
             // One that is being removed takes part until Raft has let go of it.
-            Some(node) if is_member(node) => return Ok(()),
+            Some(node) if is_member(node) => return Ok(node),
             Some(node) if state.removal_of(node).is_some() => {
                 Refusal { code: "node_removed", message: format!("`{node}` was removed from the cluster") }
             }
@@ -121,7 +122,7 @@ impl Service {
                     || state.admission_of(node).is_some()
                     || self.membership.addresses.contains_key(&node) =>
             {
-                return Ok(());
+                return Ok(node);
             }
             Some(node) => {
                 Refusal { code: "node_unknown", message: format!("`{node}` was never let into the cluster") }
@@ -322,7 +323,8 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerProposeRequest>,
     ) -> Result<Response<v1::PeerProposeResponse>, Status> {
-        self.is_let_in(&request, false)?;
+        let asker = self.is_let_in(&request, false)?;
+        self.peers.askers().note(asker);
         let message = request.into_inner();
         let timeout = self.timeout.min(Duration::from_millis(message.timeout_ms));
         let mut origins = message.origins.into_iter();
@@ -338,7 +340,8 @@ impl Peer for Service {
         &self,
         request: Request<v1::PeerReadIndexRequest>,
     ) -> Result<Response<v1::PeerReadIndexResponse>, Status> {
-        self.is_let_in(&request, false)?;
+        let asker = self.is_let_in(&request, false)?;
+        self.peers.askers().note(asker);
         use v1::peer_read_index_response::Result as Written;
         let result = match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _)) => Written::Read(wire::write_id(*read.log_id())),

@@ -20,7 +20,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{error::StartError, machine::View, status::RefusedPeer};
+use crate::{
+    error::StartError,
+    machine::View,
+    status::{Progress, RefusedPeer},
+};
 
 /// The one protocol of the peer port.
 const PROTOCOL: &str = "h2";
@@ -30,6 +34,8 @@ const HOST_SUFFIX: &str = ".peer.revolve";
 const LOOK: Duration = Duration::from_secs(30);
 /// The wait after a renewal failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(5);
+/// The pause between two looks at who is revoked.
+const HEED_AFTER: Duration = Duration::from_millis(20);
 /// Refusals that may wait to be told.
 const REFUSALS: usize = 64;
 
@@ -167,7 +173,7 @@ impl PeerTls {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = progress.changed() => if changed.is_err() {
+                changed = Progress::next(&mut progress, HEED_AFTER) => if changed.is_err() {
                     return;
                 },
             }

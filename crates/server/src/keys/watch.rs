@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use cluster::Progress;
 use model::{
     State,
     command::AnnounceKeys,
@@ -16,6 +17,8 @@ use crate::node::Shared;
 
 /// How often the files are looked at, and how long until something that went wrong is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The pause between two looks at the state.
+const REST: Duration = Duration::from_millis(20);
 
 /// Runs until `shutdown`, or until `unfit` was told why this node must end.
 pub(crate) async fn run(
@@ -61,7 +64,7 @@ pub(crate) async fn run(
             biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep_until(next_look) => {}
-            changed = changes.changed() => if changed.is_err() { return },
+            changed = Progress::next(&mut changes, REST) => if changed.is_err() { return },
         }
     }
 }

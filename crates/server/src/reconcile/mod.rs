@@ -24,6 +24,9 @@ pub(crate) use hands::NodeHands;
 
 use crate::{clock::Runtime, consensus::Consensus};
 
+/// The pause of a reconciler between two looks.
+const REST: Duration = Duration::from_millis(5);
+
 /// What a node can do beside agreeing with others.
 pub trait Hands: Send + Sync + 'static {
     /// What a new cluster must be given before anything else, as far as `state` lacks it.
@@ -66,7 +69,8 @@ impl Context {
         self.node.to_string()
     }
 
-    /// Waits for a change or for `longest`. `false` says that it is time to stop.
+    /// Waits for a change or for `longest`, but for a change never less than [`REST`]: where entries follow each other,
+    /// one look is enough for many. `false` says that it is time to stop.
     async fn wake(
         &self,
         changes: &mut watch::Receiver<Progress>,
@@ -76,8 +80,13 @@ impl Context {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => false,
-            changed = changes.changed() => changed.is_ok(),
+            changed = self.rested(changes) => changed.is_ok(),
             () = self.runtime.sleep(longest) => true,
         }
+    }
+
+    async fn rested(&self, changes: &mut watch::Receiver<Progress>) -> Result<(), watch::error::RecvError> {
+        self.runtime.sleep(REST).await;
+        changes.changed().await
     }
 }
