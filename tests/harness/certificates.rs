@@ -15,7 +15,7 @@ use tls::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use workers::RootKey;
 
 /// Longest time for the other side to make up its mind.
@@ -121,6 +121,18 @@ impl Authorities {
             .expect("the connection is taken or refused")
     }
 
+    /// Opens a connection as [`Authorities::call`] does, and keeps it open, saying nothing, until the other side ends it.
+    ///
+    /// # Panics
+    ///
+    /// When it is not taken.
+    pub async fn hold(&self, kind: Kind, address: SocketAddr, name: &str, own: &Issued) {
+        let mut stream = self.open(kind, address, name, own).await.expect("the connection is taken");
+        let mut heard = [0; 1_024];
+        // An error is an end as well.
+        while stream.read(&mut heard).await.is_ok_and(|bytes| bytes > 0) {}
+    }
+
     async fn try_call(
         &self,
         kind: Kind,
@@ -128,6 +140,18 @@ impl Authorities {
         name: &str,
         own: &Issued,
     ) -> Result<Facts, String> {
+        let stream = self.open(kind, address, name, own).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+        facts(&certificate.expect("the certificate of the server")).map_err(|error| error.to_string())
+    }
+
+    async fn open(
+        &self,
+        kind: Kind,
+        address: SocketAddr,
+        name: &str,
+        own: &Issued,
+    ) -> Result<TlsStream<TcpStream>, String> {
         let told = |error: std::io::Error| error.to_string();
         let own = Own::new(own.certified().expect("a pair")).expect("a certificate");
         let trust =
@@ -141,8 +165,7 @@ impl Authorities {
         stream.flush().await.map_err(told)?;
         // Only now the server says what it thinks of the certificate.
         stream.read_u8().await.map_err(told)?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-        facts(&certificate.expect("the certificate of the server")).map_err(|error| error.to_string())
+        Ok(stream)
     }
 }
 

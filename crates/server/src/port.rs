@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use cluster::Progress;
 use model::{State, name::NodeId, time::Time};
 use rustls::{
     ServerConfig,
@@ -40,8 +39,6 @@ const LOOK: Duration = Duration::from_secs(30);
 const RENEW_AGAIN: Duration = Duration::from_secs(5);
 /// How often files are looked at.
 const FILES_LOOK: Duration = Duration::from_secs(1);
-/// The pause between two looks at what is revoked.
-const HEED_AFTER: Duration = Duration::from_millis(20);
 
 /// The client port's end of TLS. Clones are the same one.
 #[derive(Clone)]
@@ -253,25 +250,12 @@ impl ClientPort {
         }
     }
 
-    /// Does so whenever the state says something new, until `shutdown`.
+    /// Does so whenever the state says something new, and cuts who is there with a certificate that is over, until
+    /// `shutdown`.
     pub(crate) async fn keep_heeding(self, consensus: Arc<dyn Consensus>, shutdown: CancellationToken) {
-        let mut progress = consensus.watch();
-        let mut heeded = None;
-        loop {
-            progress.borrow_and_update();
-            let state = consensus.local();
-            let digest = state.certificates().digest();
-            if heeded != Some(digest) {
-                self.heed(&state);
-                heeded = Some(digest);
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                changed = Progress::next(&mut progress, HEED_AFTER) => if changed.is_err() {
-                    return;
-                },
-            }
-        }
+        let mark = || consensus.local().certificates().digest();
+        let heed = || self.heed(&consensus.local());
+        self.0.connections.keep_good(&self.0.clock, consensus.watch(), mark, heed, shutdown).await;
     }
 
     fn authorities(&self) -> MutexGuard<'_, Vec<Authority>> {

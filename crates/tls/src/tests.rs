@@ -19,6 +19,7 @@ use rustls::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_stream::StreamExt as _;
@@ -254,4 +255,48 @@ async fn connections_of_who_is_revoked_are_cut_and_no_others() {
     assert!(echoes(&mut good).await);
     assert!(port.call(Some(issue(1, "b"))).await.is_none());
     port.refused_for("tls_revoked").await;
+}
+
+#[tokio::test]
+async fn connections_are_cut_when_their_certificate_is_over_and_no_others() {
+    let port = Port::open().await;
+    let brief = |host| {
+        let leaf = Leaf { lifetime: Duration::from_secs(1), ..leaf(host) };
+        authority(1).issue(&leaf, &clock().1).unwrap()
+    };
+    let seconds = Arc::clone(&port.clock);
+    let time = Clock::new(move || Duration::from_secs(seconds.load(Ordering::SeqCst)));
+    let (heard, shutdown) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let (changes, connections) = (watch::Sender::new(0), port.connections.clone());
+    let (receiver, end, heeds, source) =
+        (changes.subscribe(), shutdown.clone(), Arc::clone(&heard), changes.clone());
+    let keeping = tokio::spawn(async move {
+        let heed = || drop(heeds.fetch_add(1, Ordering::SeqCst));
+        connections.keep_good(&time, receiver, || *source.borrow() / 10, heed, end).await;
+    });
+
+    let mut good = port.call(Some(issue(1, "a"))).await.unwrap();
+    let mut over = port.call(Some(brief("b"))).await.unwrap();
+    port.clock.store(NOW + 1, Ordering::SeqCst);
+    assert!(echoes(&mut over).await, "in its last second it is good");
+    port.clock.store(NOW + 2, Ordering::SeqCst);
+    let gone = tokio::time::timeout(WITHIN, over.read_u8()).await.expect("it is cut");
+    assert!(gone.is_err());
+    assert!(echoes(&mut good).await);
+    assert!(port.call(Some(brief("b"))).await.is_none());
+    port.refused_for("tls_expired").await;
+
+    // Beside that, what is revoked is heeded when it is another, and not whenever something happens.
+    for (said, heeded) in [(1, 1), (10, 2), (11, 2), (20, 3)] {
+        changes.send_replace(said);
+        let wait = async {
+            while heard.load(Ordering::SeqCst) < heeded {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(WITHIN, wait).await.unwrap();
+        assert_eq!(heard.load(Ordering::SeqCst), heeded);
+    }
+    shutdown.cancel();
+    tokio::time::timeout(WITHIN, keeping).await.expect("it ends").unwrap();
 }

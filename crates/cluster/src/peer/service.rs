@@ -80,6 +80,7 @@ pub(crate) fn serve(
 ) -> JoinHandle<Result<(), tonic::transport::Error>> {
     let shutdown = service.shutdown.clone();
     service.tls.heed(&service.view.state());
+    let age = service.tls.connection_age();
     let incoming = service.tls.incoming(listener, shutdown.clone());
     let peer = PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES)
@@ -90,6 +91,7 @@ pub(crate) fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_connection_age(age)
         .add_service(peer);
     tokio::spawn(async move {
         let ended = shutdown.clone().cancelled_owned();

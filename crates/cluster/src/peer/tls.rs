@@ -23,7 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{
     error::StartError,
     machine::View,
-    status::{Progress, RefusedPeer},
+    status::RefusedPeer,
 };
 
 /// The one protocol of the peer port.
@@ -34,8 +34,6 @@ const HOST_SUFFIX: &str = ".peer.revolve";
 const LOOK: Duration = Duration::from_secs(30);
 /// The wait after a renewal failed.
 const RENEW_AGAIN: Duration = Duration::from_secs(5);
-/// The pause between two looks at who is revoked.
-const HEED_AFTER: Duration = Duration::from_millis(20);
 /// Refusals that may wait to be told.
 const REFUSALS: usize = 64;
 
@@ -159,25 +157,20 @@ impl PeerTls {
         }
     }
 
-    /// Does so whenever the state says something new, until `shutdown`.
+    /// Does so whenever the state says something new, and cuts who is there with a certificate that is over, until
+    /// `shutdown`.
     pub(crate) async fn keep_heeding(self, view: Arc<View>, shutdown: CancellationToken) {
-        let mut progress = view.progress().subscribe();
-        let mut heeded = None;
-        loop {
-            progress.borrow_and_update();
-            let state = view.state();
-            let digest = state.revoked_nodes().digest();
-            if heeded != Some(digest) {
-                self.heed(&state);
-                heeded = Some(digest);
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                changed = Progress::next(&mut progress, HEED_AFTER) => if changed.is_err() {
-                    return;
-                },
-            }
-        }
+        let mark = || view.state().revoked_nodes().digest();
+        let heed = || self.heed(&view.state());
+        let changes = view.progress().subscribe();
+        self.0.connections.keep_good(&self.0.clock, changes, mark, heed, shutdown).await;
+    }
+
+    /// The age at which a connection is closed in good order: calls under way are answered, and new ones go over another
+    /// that shows the certificates of then. A certificate is renewed when a third of its time is left, so that none that
+    /// a connection was made with is over by then, and what is cut at its end is a stream of Raft, which begins anew.
+    pub(crate) fn connection_age(&self) -> Duration {
+        self.0.lifetime / 4
     }
 
     /// The connections that come in, each from a node.
