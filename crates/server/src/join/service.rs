@@ -127,6 +127,17 @@ impl Service {
         answer
     }
 
+    /// Who comes when there is no room is not looked at: whatever strangers claim, all of them together are one kind of
+    /// refusal in the audit log, with their number.
+    fn turn_away(&self, request: &str) -> Status {
+        let denied = Denied::Busy("new nodes");
+        let (action, code) = (Action::Join.as_str(), denied.reason());
+        if self.edge.refusals.note(ANONYMOUS, action, "", code) {
+            tracing::info!(request, action, code, "refused");
+        }
+        denied.told(request)
+    }
+
     fn has_room(&self) -> bool {
         self.room.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
     }
@@ -146,10 +157,10 @@ fn check_shape(request: &v1::JoinRequest) -> Result<[u8; 16], Malformed> {
 #[tonic::async_trait]
 impl JoinService for Service {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
-        if !self.has_room() {
-            return Err((&Denied::Busy("new nodes")).into());
-        }
         let id = request_id(request.metadata());
+        if !self.has_room() {
+            return Err(self.turn_away(&id));
+        }
         let request = request.into_inner();
         match self.admit(&request).await {
             Ok(answer) => Ok(Response::new(answer)),
@@ -189,11 +200,15 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use model::{command::CreateJoinToken, time::Span};
+    use model::{
+        command::{Command, CreateJoinToken, EdgeRefusal},
+        time::Span,
+    };
     use tonic_types::StatusExt as _;
 
     use super::*;
     use crate::{
+        consensus::Consensus as _,
         join::{Ask, AskError, JoinToken, RootKey},
         testing::Node,
     };
@@ -267,6 +282,40 @@ mod tests {
         }
         let stranger = Ask::new(&RootKey::generate(), None, [2; 16], "n:1", false).unwrap();
         assert_eq!(refused(&service, stranger.request()).await, "root_key_differs");
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_is_turned_away_is_counted_in_one_record() {
+        const CROWD: u32 = 200;
+        let node = Node::start();
+        let service = Service::new(Arc::clone(&node.edge), Admit::Token);
+        let mut turned_away = 0;
+        for stranger in 0..CROWD {
+            let request = v1::JoinRequest {
+                peer_address: format!("n{stranger}:1"),
+                token: format!("t{stranger}"),
+                ..Default::default()
+            };
+            turned_away += u32::from(refused(&service, request).await == "overloaded");
+        }
+        assert!(turned_away > 0 && turned_away <= CROWD - BURST, "{turned_away}");
+        let mut changes = node.alone.watch();
+        let mut records = Vec::new();
+        while records.iter().map(|record: &EdgeRefusal| record.count).sum::<u32>() < turned_away {
+            changes.changed().await.unwrap();
+            let proposed = node.alone.proposed().into_iter();
+            let refusals = proposed.filter_map(|(_, command)| {
+                if let Command::RecordRefusals(body) = command { Some(body.refusals) } else { None }
+            });
+            records = refusals.flatten().filter(|record| record.code == "overloaded").collect();
+        }
+        // A slow run is committed a few times.
+        assert!(records.len() < 10, "{records:?}");
+        for record in &records {
+            let told = (record.actor.as_str(), record.action.as_str(), record.object.as_str());
+            assert_eq!(told, (ANONYMOUS, "node.admit", ""));
+        }
+        assert_eq!(records.iter().map(|record| record.count).sum::<u32>(), turned_away);
     }
 
     #[tokio::test]
