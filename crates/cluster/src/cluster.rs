@@ -234,6 +234,7 @@ impl Cluster {
             snapshot_frames: self.0.snapshots.frames_taken(),
             digest: self.local().digest(),
             voters: metrics.membership_config.voter_ids().map(NodeId).collect(),
+            changing: metrics.membership_config.membership().get_joint_config().len() > 1,
             members: metrics
                 .membership_config
                 .nodes()

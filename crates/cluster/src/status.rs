@@ -72,8 +72,10 @@ pub struct Status {
     pub snapshot_frames: u64,
     /// The digest of its state; equal on all nodes at the same `applied`.
     pub digest: Digest,
-    /// The nodes that vote.
+    /// The nodes that vote; while they are changed, the old and the new ones.
     pub voters: BTreeSet<NodeId>,
+    /// Whether a change of the voters is under way, as far as this node knows: the old and the new ones must both agree.
+    pub changing: bool,
     /// The peer addresses of all members.
     pub members: BTreeMap<NodeId, String>,
     /// The storages that the membership knows the members with.

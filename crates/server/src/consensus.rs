@@ -108,6 +108,8 @@ pub struct Standing {
     pub clock_off: Option<i64>,
     /// When the certificate that this node shows to the others ends.
     pub certificate_expires: Time,
+    /// Whether a change of the voters is under way.
+    pub changing: bool,
 }
 
 /// One member of the cluster.
@@ -125,6 +127,19 @@ pub struct Member {
     pub matched: Option<u64>,
     /// How long ago it answered the leader, when the leader has said so.
     pub silent_for: Option<Duration>,
+    /// Whether it has answered the leader lately, when the leader has said so.
+    pub heard: Option<bool>,
+}
+
+impl Standing {
+    /// Whether `node` answers, as far as this node can tell. What the last leader has committed says nothing while there
+    /// is none, and too little while a leader can commit nothing more: what it hears itself counts as well.
+    #[must_use]
+    pub fn reaches(&self, state: &State, node: NodeId) -> bool {
+        let is_silent = || self.members.iter().any(|member| member.id == node && member.heard == Some(false));
+        let is_committed = || state.nodes().get(&node).is_some_and(|found| found.reachable);
+        node == self.node || (self.leader.is_some() && is_committed() && !is_silent())
+    }
 }
 
 impl Consensus for Cluster {
@@ -154,6 +169,7 @@ impl Consensus for Cluster {
             storage: status.storages.get(&id).cloned().unwrap_or_default(),
             matched: hears.get(&id).and_then(|peer| peer.matched),
             silent_for: hears.get(&id).and_then(|peer| peer.silent_for),
+            heard: hears.get(&id).map(|peer| peer.reachable),
         };
         Standing {
             node: status.node,
@@ -168,6 +184,7 @@ impl Consensus for Cluster {
             members: status.members.clone().into_iter().map(member).collect(),
             clock_off: status.clock_off,
             certificate_expires: status.certificate_expires,
+            changing: status.changing,
         }
     }
 
@@ -217,5 +234,36 @@ impl From<ReadError> for Unagreed {
             ReadError::NoLeader => Self::NoLeader,
             ReadError::Stopped => Self::Stopped,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::command::{AnnounceNode, ReportReachable};
+
+    use super::*;
+    use crate::testing::Alone;
+
+    #[tokio::test]
+    async fn a_leader_that_can_commit_nothing_still_tells_who_is_silent() {
+        let (alone, other) = (Alone::new(), NodeId(2));
+        let announce = AnnounceNode { id: other, client_address: "b:1".into(), version: "1".into() };
+        alone.apply("test", announce.into()).unwrap();
+        let heard = |heard| Member { id: other, heard, ..Member::default() };
+        let standing = |leader, member| Standing {
+            node: NodeId(1),
+            leader,
+            members: vec![member],
+            ..Standing::default()
+        };
+        let leads = Some(NodeId(1));
+        assert!(!standing(leads, heard(Some(true))).reaches(&alone.local(), other), "not committed yet");
+        alone.apply("test", ReportReachable { nodes: [NodeId(1), other].into() }.into()).unwrap();
+        let state = alone.local();
+        assert!(standing(leads, heard(Some(true))).reaches(&state, other));
+        assert!(standing(leads, heard(None)).reaches(&state, other), "the leader has not said yet");
+        assert!(!standing(leads, heard(Some(false))).reaches(&state, other), "committed, and silent since");
+        assert!(!standing(None, heard(None)).reaches(&state, other));
+        assert!(standing(None, heard(None)).reaches(&state, NodeId(1)), "itself");
     }
 }

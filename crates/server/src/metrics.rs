@@ -71,6 +71,11 @@ fn raft(figures: &mut Figures, status: &Status) {
     figures.set("raft_is_leader", "Whether this node leads", status.is_leader.into());
     figures.set("raft_has_leader", "Whether this node knows a leader", status.leader.is_some().into());
     figures.set("raft_voters", "The nodes that vote", count(status.voters.len()));
+    figures.set(
+        "raft_voters_changing",
+        "Whether a change of the voters is under way",
+        status.changing.into(),
+    );
     figures.set("raft_log_last_index", "The last entry in the log", status.last_log.unwrap_or_default());
     let committed = status.committed.unwrap_or_default();
     figures.set("raft_log_committed_index", "The last entry known to be committed", committed);

@@ -4,7 +4,8 @@
 //! With `REVOLVE_CRASH_AT=install.after` the process aborts when it comes to that point: `<step>.before` and
 //! `<step>.after` for each step of a rotation, `grant.<step>.before` and `grant.<step>.after` for a grant's, and
 //! between them `install.staged` and `publish.staged` (the stores hold the candidate), `rollback.target` (the target
-//! is back, the stores are not) and `grant.install.done` (the user exists, no login was tried). With
+//! is back, the stores are not) and `grant.install.done` (the user exists, no login was tried). At `remove.committed` a node
+//! is turned out, and not yet out of the membership. With
 //! `REVOLVE_CRASH_MARKER=<file>` it does so once: the file is created first, and where it already exists nothing
 //! happens. Processes that share the file crash once together.
 //!
@@ -29,7 +30,7 @@ pub(crate) use crash_point;
 
 /// Aborts, without unwinding or running destructors, when `name` is the point asked for.
 #[cfg(feature = "failpoints")]
-pub(crate) fn reached(name: &str) {
+pub fn reached(name: &str) {
     let here = std::env::var("REVOLVE_CRASH_AT").is_ok_and(|wanted| wanted == name);
     if (here && first_time()) || told(name) {
         std::process::abort();

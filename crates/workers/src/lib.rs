@@ -7,7 +7,7 @@
 
 pub mod backup;
 pub mod bundle;
-mod crash;
+pub mod crash;
 pub mod demo;
 mod fault;
 #[cfg(any(test, feature = "fuzz"))]

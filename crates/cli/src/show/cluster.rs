@@ -18,6 +18,7 @@ pub struct Cluster {
     applied: u64,
     digest: String,
     clock_off_ms: Option<i64>,
+    changing: bool,
     peer_certificate_expires: When,
     client_certificate_expires: When,
     pub members: Vec<Member>,
@@ -65,6 +66,7 @@ impl From<&v1::GetClusterResponse> for Cluster {
             applied: it.applied,
             digest: it.digest.clone(),
             clock_off_ms: it.clock_off_ms,
+            changing: it.changing,
             peer_certificate_expires: When(it.peer_certificate_expires_ms),
             client_certificate_expires: When(it.client_certificate_expires_ms),
             members: it.members.iter().map(member).collect(),
@@ -98,6 +100,11 @@ impl Cluster {
                 self.node,
                 Span(off.unsigned_abs()),
             ));
+        }
+        if self.changing {
+            text.push_str(
+                "voters   a change is under way: a majority of the old and of the new ones must agree\n",
+            );
         }
         let client = match self.client_certificate_expires.0 {
             0 => String::new(),

@@ -99,11 +99,9 @@ fn check_majority(call: &Call, state: &State, node: NodeId) -> Result<(), Denied
     if !voters.contains(&node) || state.revoked_nodes().contains(&node) {
         return Ok(());
     }
-    let is_heard =
-        |id: &NodeId| *id == standing.node || state.nodes().get(id).is_some_and(|found| found.reachable);
     let left = voters
         .iter()
-        .filter(|id| **id != node && !state.revoked_nodes().contains(id) && is_heard(id))
+        .filter(|id| **id != node && !state.revoked_nodes().contains(id) && standing.reaches(state, **id))
         .count();
     if left * 2 > voters.len() {
         return Ok(());

@@ -20,6 +20,8 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
     let standing = call.edge.consensus.standing();
     let awaited: Vec<v1::Member> = awaited(&state, &standing).collect();
     let last_log = standing.last_log;
+    let ids = standing.members.iter().map(|member| member.id);
+    let reached: Vec<NodeId> = ids.filter(|id| standing.reaches(&state, *id)).collect();
     let members = standing.members.into_iter().map(|member| {
         let leads = standing.leader == Some(member.id);
         let node = state.nodes().get(&member.id);
@@ -29,9 +31,7 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
             client_address: node.map(|node| node.client_address.clone()).unwrap_or_default(),
             voter: member.voter,
             leader: leads,
-            // What the last leader said of the others says nothing while there is none.
-            reachable: member.id == standing.node
-                || (standing.leader.is_some() && node.is_some_and(|node| node.reachable)),
+            reachable: reached.contains(&member.id),
             version: node.map(|node| node.version.clone()).unwrap_or_default(),
             storage: member.storage,
             lag: if leads { Some(0) } else { member.matched.map(|held| last_log.saturating_sub(held)) },
@@ -56,6 +56,7 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         unready: standing.unready,
         disk_full: standing.disk_full,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        changing: standing.changing,
     })
 }
 
@@ -97,6 +98,8 @@ pub(super) async fn remove(
     let standing = call.edge.consensus.standing();
     let highest = standing.members.iter().map(|member| member.id).max().unwrap_or_default();
     call.propose(RemoveNode { node, reason: request.reason, highest }).await?;
+    #[cfg(feature = "failpoints")]
+    workers::crash::reached("remove.committed");
     let done = call.edge.consensus.change_members(MemberChange::Remove(node)).await;
     done.map_err(|error| Denied::by_the_nodes(&error).after_a_commit())?;
     Ok(v1::RemoveNodeResponse {})

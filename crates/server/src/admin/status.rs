@@ -31,10 +31,7 @@ pub(super) async fn get(call: &Call, _: v1::GetStatusRequest) -> Result<v1::GetS
     call.caller.check_alive(&state, now)?;
     let standing = call.edge.consensus.standing();
     let voters = standing.members.iter().filter(|member| member.voter);
-    let reachable = voters.clone().filter(|member| {
-        let is_heard = || state.nodes().get(&member.id).is_some_and(|node| node.reachable);
-        member.id == standing.node || (standing.leader.is_some() && is_heard())
-    });
+    let reachable = voters.clone().filter(|member| standing.reaches(&state, member.id));
     let (voters, reachable) = (number(voters.count()), number(reachable.count()));
     Ok(v1::GetStatusResponse {
         leader: standing.leader.map_or(0, |id| id.0),
