@@ -10,6 +10,7 @@ use crate::{
     consumer::{AWAY, leave},
     member::Member,
     target::Mood,
+    turnover::{admit, crash_in_a_change, turn_out},
     world::World,
 };
 
@@ -25,20 +26,23 @@ pub(crate) async fn run(world: Arc<World>, mut chance: Chance) {
             return;
         }
         match chance.number(0..=99) {
-            0..=13 => crash_one(&world, &mut chance, Loss::Nothing),
-            14..=27 => crash_one(&world, &mut chance, Loss::Unflushed),
-            28..=29 => crash_all(&world, &mut chance),
-            30..=34 => crash_all_after_an_answer(&world, &mut chance).await,
-            35..=38 => crash_after_a_vote(&world, &mut chance).await,
-            39..=42 => cut_one_way(&world, &mut chance),
-            43..=48 => isolate(&world, &mut chance),
-            49..=51 => split(&world, &mut chance),
-            52..=58 => worsen(&world, &mut chance),
-            59..=66 => jump(&world, &mut chance),
-            67..=71 => slow_disk(&world, &mut chance),
-            72..=83 => upset_target(&world, &mut chance),
-            84..=89 => consumer_away(&world, &mut chance),
-            90..=95 => change_membership(&world, &mut chance),
+            0..=10 => crash_one(&world, &mut chance, Loss::Nothing),
+            11..=21 => crash_one(&world, &mut chance, Loss::Unflushed),
+            22..=23 => crash_all(&world, &mut chance),
+            24..=28 => crash_all_after_an_answer(&world, &mut chance).await,
+            29..=32 => crash_after_a_vote(&world, &mut chance).await,
+            33..=36 => cut_one_way(&world, &mut chance),
+            37..=41 => isolate(&world, &mut chance),
+            42..=44 => split(&world, &mut chance),
+            45..=50 => worsen(&world, &mut chance),
+            51..=57 => jump(&world, &mut chance),
+            58..=62 => slow_disk(&world, &mut chance),
+            63..=72 => upset_target(&world, &mut chance),
+            73..=78 => consumer_away(&world, &mut chance),
+            79..=82 => change_membership(&world, &mut chance),
+            83..=86 => admit(&world),
+            87..=90 => turn_out(&world, &mut chance),
+            91..=96 => interrupt_a_change(&world, &mut chance).await,
             _ => hand_over(&world, &mut chance).await,
         }
     }
@@ -101,11 +105,15 @@ async fn wait_until(world: &World, holds: impl Fn() -> bool + Sync) -> bool {
     time::within(WATCHED, looking).await.is_some() && !world.is_quiet()
 }
 
-fn start_later(world: &Arc<World>, place: usize, pause: Duration) {
+pub(crate) fn start_later(world: &Arc<World>, place: usize, pause: Duration) {
     let world = Arc::clone(world);
     time::spawn(async move {
         time::sleep(pause).await;
-        world.members[place].start().await;
+        let member = &world.members[place];
+        // One that was turned out may be found and switched on while faults last.
+        if world.was_let_in(member.id) && (world.is_let_in(member.id) || !world.is_quiet()) {
+            member.start().await;
+        }
     });
 }
 
@@ -225,12 +233,23 @@ fn consumer_away(world: &Arc<World>, chance: &mut Chance) {
     leave(away, chance.millis(AWAY));
 }
 
+/// A change of the voters begins, and the leader crashes in its midst.
+async fn interrupt_a_change(world: &Arc<World>, chance: &mut Chance) {
+    match chance.number(0..=2) {
+        0 => admit(world),
+        1 => turn_out(world, chance),
+        _ => change_membership(world, chance),
+    }
+    crash_in_a_change(world, chance).await;
+}
+
 /// One voter fewer, or all members voters again.
 fn change_membership(world: &Arc<World>, chance: &mut Chance) {
     let Some(leader) = leader(world) else { return };
     world.count("membership-change");
     let mut voters = leader.voters();
-    let everyone: BTreeSet<NodeId> = world.members.iter().map(|member| member.id).collect();
+    let members = leader.membership().members;
+    let everyone: BTreeSet<NodeId> = members.into_iter().filter(|id| world.is_let_in(*id)).collect();
     let leaves: Vec<NodeId> = voters.iter().copied().collect();
     match chance.one_of(&leaves) {
         Some(leaving) if voters.len() > 2 => drop(voters.remove(leaving)),
@@ -257,7 +276,8 @@ pub(crate) fn leader(world: &World) -> Option<Node> {
 }
 
 fn any_place(world: &World, chance: &mut Chance) -> Option<usize> {
-    let places: Vec<usize> = (0..world.members.len()).collect();
+    let mut places: Vec<usize> = (0..world.members.len()).collect();
+    places.retain(|place| world.is_let_in(world.members[*place].id));
     chance.one_of(&places).copied()
 }
 

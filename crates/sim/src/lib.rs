@@ -13,6 +13,7 @@ mod member;
 mod setup;
 mod target;
 mod trace;
+mod turnover;
 mod world;
 
 pub use check::{Invariant, Violation};

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -65,6 +68,7 @@ pub(crate) struct Member {
     settings: Settings,
     around: Surroundings,
     running: Mutex<Option<(Node, CancellationToken)>>,
+    has_run: AtomicBool,
 }
 
 impl Member {
@@ -74,7 +78,15 @@ impl Member {
         settings.retention = RETENTION;
         settings.timing = TIMING;
         let disk = Disk::new(derive(seed, 100 + id.0));
-        Self { id, disk, skew: Skew::default(), settings, around, running: Mutex::default() }
+        Self {
+            id,
+            disk,
+            skew: Skew::default(),
+            settings,
+            around,
+            running: Mutex::default(),
+            has_run: AtomicBool::new(false),
+        }
     }
 
     /// The node, while it runs.
@@ -87,6 +99,7 @@ impl Member {
         if self.node().is_some() {
             return;
         }
+        self.has_run.store(true, Ordering::Relaxed);
         let Surroundings { network, target, checker, trace } = &self.around;
         trace.line(format_args!("{} starts", self.id));
         checker.started(self.id);
@@ -111,6 +124,11 @@ impl Member {
         time::spawn(announce(node));
     }
 
+    /// Whether the node was ever started.
+    pub(crate) fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Relaxed)
+    }
+
     /// The node crashes, if it runs.
     pub(crate) fn crash(&self, loss: Loss) {
         let Some((node, shutdown)) = lock(&self.running).take() else { return };
@@ -120,12 +138,12 @@ impl Member {
     }
 }
 
-/// Tells the cluster that the node is there, until it knows.
+/// Tells the cluster that the node is there, until it knows, or says that the node was turned out.
 async fn announce(node: Node) {
     let command =
         AnnounceNode { id: node.id(), client_address: format!("{}:2", node.id()), version: "1".to_owned() };
     while !node.is_dead() {
-        if let Ok(Ok(_)) = node.propose(node.id().to_string(), command.clone().into()).await {
+        if node.propose(node.id().to_string(), command.clone().into()).await.is_ok() {
             return;
         }
         time::sleep(ANNOUNCE_AGAIN).await;

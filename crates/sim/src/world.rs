@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cluster::sim::{Network, Traffic, time};
+use cluster::sim::{Membership, Network, Node, Traffic, time};
 use model::{
     State,
     attempt::Job,
@@ -29,6 +29,7 @@ use crate::{
     setup,
     target::{Mood, Target},
     trace::{Record, Trace, lock},
+    turnover,
 };
 
 /// How long the beginning and the coming to rest may take.
@@ -80,6 +81,8 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) away: Vec<Arc<AtomicBool>>,
     pub(crate) checker: Checker,
+    /// The nodes that the cluster was formed of.
+    founders: BTreeSet<NodeId>,
     quiet: AtomicBool,
     over: AtomicBool,
     faults: Mutex<BTreeMap<&'static str, u64>>,
@@ -91,7 +94,8 @@ impl World {
         let network = Network::new(derive(seed, 1));
         let target = Target::new(Chance::new(seed, 2), checker.clone(), trace.clone());
         setup::prepare(&target);
-        let all: BTreeSet<NodeId> = (1..=size).map(NodeId).collect();
+        let founders: BTreeSet<NodeId> = (1..=size).map(NodeId).collect();
+        let all: BTreeSet<NodeId> = (1..=size + turnover::SPARE).map(NodeId).collect();
         let around = Surroundings {
             network: network.clone(),
             target: target.clone(),
@@ -106,6 +110,7 @@ impl World {
             trace,
             away: setup::CONSUMERS.iter().map(|_| Arc::default()).collect(),
             checker,
+            founders,
             quiet: AtomicBool::new(false),
             over: AtomicBool::new(false),
             faults: Mutex::default(),
@@ -119,6 +124,21 @@ impl World {
 
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether a node was there from the beginning, or was let in later.
+    pub(crate) fn was_let_in(&self, node: NodeId) -> bool {
+        self.founders.contains(&node) || self.checker.was_admitted(node)
+    }
+
+    /// Whether a node is to take part: it was let in, and was not turned out.
+    pub(crate) fn is_let_in(&self, node: NodeId) -> bool {
+        self.was_let_in(node) && !self.checker.is_turned_out(node)
+    }
+
+    /// Those that are to take part.
+    fn present(&self) -> BTreeSet<NodeId> {
+        self.members.iter().map(|member| member.id).filter(|id| self.is_let_in(*id)).collect()
     }
 
     pub(crate) fn count(&self, fault: &'static str) {
@@ -178,6 +198,7 @@ async fn live(world: &Arc<World>, seed: u64, chance: &mut Chance) -> Option<()> 
         time::spawn(consumer.run(Arc::clone(world)));
     }
     time::spawn(faults::run(Arc::clone(world), Chance::new(seed, 3)));
+    time::spawn(turnover::run(Arc::clone(world), Chance::new(seed, 4)));
     let end = time::elapsed() + chance.millis(UNDER_FAULTS);
     while time::elapsed() < end {
         time::sleep(LOOK_EVERY).await;
@@ -201,12 +222,11 @@ fn client(world: &World, seed: u64, number: u64) -> Client {
 
 /// Starts the nodes, forms the cluster and declares what every world begins with.
 async fn begin(world: &World, operator: &mut Client, chance: &mut Chance) -> Option<()> {
-    for member in &world.members {
+    for member in world.members.iter().filter(|member| world.founders.contains(&member.id)) {
         member.start().await;
     }
     let first = world.members.first()?.node()?;
-    let voters: BTreeSet<NodeId> = world.members.iter().map(|member| member.id).collect();
-    if let Err(error) = first.form(&voters).await {
+    if let Err(error) = first.form(&world.founders).await {
         world.checker.fail(Invariant::Settles, error.to_string());
         return None;
     }
@@ -232,7 +252,9 @@ async fn make_peace(world: &World) {
     for (place, member) in world.members.iter().enumerate() {
         member.skew.set(0);
         world.soothe_disk(place);
-        member.start().await;
+        if world.is_let_in(member.id) {
+            member.start().await;
+        }
     }
 }
 
@@ -244,13 +266,6 @@ async fn settle(world: &World, operator: &mut Client, chance: &mut Chance) -> Op
             return None;
         }
         let all: Vec<_> = world.members.iter().filter_map(Member::node).collect();
-        if let Some(leader) = faults::leader(world)
-            && leader.voters().len() < world.members.len()
-        {
-            let voters = world.members.iter().map(|member| member.id).collect();
-            // Tried again as long as it is not so.
-            drop(leader.change_voters(&voters).await);
-        }
         let state = world.checker.reference();
         let decisions = decisions(&state);
         if let Some(command) = decisions.into_iter().next() {
@@ -261,7 +276,7 @@ async fn settle(world: &World, operator: &mut Client, chance: &mut Chance) -> Op
             continue;
         }
         let same = all.iter().all(|node| node.local().digest() == state.digest());
-        if owes_nothing(&state) && same && all.len() == world.members.len() {
+        if owes_nothing(&state) && same && has_followed(world, &all) {
             let states: Vec<_> = all.iter().map(|node| (node.id(), node.local())).collect();
             world.checker.ended(&states, &world.target.holdings());
             return Some(());
@@ -269,6 +284,14 @@ async fn settle(world: &World, operator: &mut Client, chance: &mut Chance) -> Op
         time::sleep(LOOK_EVERY).await;
     }
     None
+}
+
+/// Whether those that are to take part run and vote, and no others.
+fn has_followed(world: &World, all: &[Node]) -> bool {
+    let present = world.present();
+    let settled = Membership { voters: vec![present.clone()], members: present.clone() };
+    let running: BTreeSet<NodeId> = all.iter().map(Node::id).collect();
+    running == present && faults::leader(world).is_some_and(|leader| leader.membership() == settled)
 }
 
 /// What waits for a person.
@@ -309,7 +332,7 @@ fn unsettled(world: &World) -> String {
         .members
         .iter()
         .map(|member| match member.node() {
-            Some(node) => format!("{} {:?}", member.id, node.progress()),
+            Some(node) => format!("{} {:?} {:?}", member.id, node.progress(), node.membership()),
             None => format!("{} is down", member.id),
         })
         .collect();

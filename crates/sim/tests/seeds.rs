@@ -3,29 +3,47 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
     thread,
 };
 
 /// Seeds of the default run.
 const SEEDS: u64 = 300;
+/// What is to happen to the membership in some of them.
+const TURNOVER: [&str; 6] = [
+    "membership-change",
+    "node-let-in",
+    "node-promoted",
+    "node-turned-out",
+    "leader-turned-out",
+    "leader-crash-in-a-change",
+];
 
 #[test]
 fn every_promise_holds_in_every_world() {
     let next = AtomicU64::new(0);
     let threads = thread::available_parallelism().map_or(2, usize::from);
-    let broken: Vec<String> = thread::scope(|scope| {
+    let reports: Vec<sim::Report> = thread::scope(|scope| {
         let work = || {
             let seeds = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
-            let reports = seeds.take_while(|seed| *seed < SEEDS).map(|seed| sim::run(seed, false));
-            reports
-                .filter_map(|report| report.violation.as_ref().map(|violation| told(&report, violation)))
-                .collect::<Vec<_>>()
+            seeds.take_while(|seed| *seed < SEEDS).map(|seed| sim::run(seed, false)).collect::<Vec<_>>()
         };
         let runs: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         runs.into_iter().flat_map(|run| run.join().unwrap()).collect()
     });
+    let broken = reports.iter().filter_map(|report| Some(told(report, report.violation.as_ref()?)));
+    let broken: Vec<String> = broken.collect();
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+
+    let mut faults = BTreeMap::<&str, u64>::new();
+    for (kind, count) in reports.iter().flat_map(|report| &report.tally.faults) {
+        *faults.entry(kind).or_default() += count;
+    }
+    println!("{faults:#?}");
+    for kind in TURNOVER {
+        assert!(faults.get(kind).is_some_and(|count| *count >= 5), "{kind} is rare: {faults:#?}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The log store of a simulated node: the one in memory, whose appends are flushed after a while.
 
-use std::{fmt::Debug, io, ops::RangeBounds, sync::Arc};
+use std::{collections::BTreeSet, fmt::Debug, io, ops::RangeBounds, sync::Arc};
 
-use model::{command::Stamped, name::NodeId};
+use model::name::NodeId;
 use openraft::{
     LogState, OptionalSend, RaftLogReader,
     storage::{IOFlushed, RaftLogStorage},
@@ -10,7 +10,7 @@ use openraft::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use super::{Appended, Committed, Disk, Observer, time::sleep, types::SimTypes};
+use super::{Appended, Committed, Disk, Membership, Observer, time::sleep, types::SimTypes};
 use crate::{
     log::MemoryLog,
     raft::{Entry, LogId, Packed, Payload, Vote, term_and_index},
@@ -56,7 +56,9 @@ impl RaftLogStorage<SimTypes> for SimLog {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         sleep(self.disk.latency()).await;
-        self.log.save_vote(vote).await
+        self.log.save_vote(vote).await?;
+        self.observer.voted(self.node, vote.leader_id.term, NodeId(vote.leader_id.voted_for));
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
@@ -73,17 +75,18 @@ impl RaftLogStorage<SimTypes> for SimLog {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let ids: Vec<(u64, u64, u64)> = entries
+        let mut appended: Vec<Appended> = entries
             .iter()
             .map(|entry| {
                 let (term, index) = term_and_index(entry.log_id);
-                (term, index, checksum(&entry.payload))
+                let checksum = checksum(&entry.payload);
+                Appended { index, term, before: None, checksum, begins_change: begins_change(&entry.payload) }
             })
             .collect();
         self.log.append(entries, callback).await?;
-        for (term, index, checksum) in ids {
-            let before = index.checked_sub(1).and_then(|before| self.log.term_of(before));
-            self.observer.appended(self.node, Appended { index, term, before, checksum });
+        for entry in &mut appended {
+            entry.before = entry.index.checked_sub(1).and_then(|before| self.log.term_of(before));
+            self.observer.appended(self.node, *entry);
         }
         self.wrote.notify_one();
         Ok(())
@@ -103,13 +106,28 @@ pub(super) fn committed(log: &MemoryLog<SimTypes>, from: u64, to: u64) -> Vec<Co
     let entries = log.entries(from, to).unwrap_or_default();
     let read = |entry: Entry| {
         let (term, index) = term_and_index(entry.log_id);
-        let commands: Vec<Stamped> = match entry.payload {
-            Payload::Normal(batch) => batch.commands().filter_map(Result::ok).collect(),
-            Payload::Blank | Payload::Membership(_) => Vec::new(),
+        let (commands, membership): (Vec<_>, _) = match entry.payload {
+            Payload::Normal(batch) => (batch.commands().filter_map(Result::ok).collect(), None),
+            Payload::Membership(membership) => (Vec::new(), Some(membership)),
+            Payload::Blank => (Vec::new(), None),
         };
-        Committed { index, term, commands }
+        Committed { index, term, commands, membership: membership.as_ref().map(Membership::from) }
     };
     entries.into_iter().map(read).collect()
+}
+
+impl From<&crate::raft::Membership> for Membership {
+    fn from(membership: &crate::raft::Membership) -> Self {
+        let ids = |voters: &BTreeSet<u64>| voters.iter().copied().map(NodeId).collect();
+        Self {
+            voters: membership.get_joint_config().iter().map(ids).collect(),
+            members: membership.nodes().map(|(id, _)| NodeId(*id)).collect(),
+        }
+    }
+}
+
+fn begins_change(payload: &Payload) -> bool {
+    matches!(payload, Payload::Membership(membership) if membership.get_joint_config().len() > 1)
 }
 
 fn checksum(payload: &Payload) -> u64 {

@@ -14,6 +14,8 @@ pub use disk::{Disk, Loss};
 pub use network::{Link, Network, Traffic};
 pub use node::{Clock, MembershipError, Node};
 
+use std::collections::BTreeSet;
+
 use model::{command::Stamped, name::NodeId, table::Digest};
 
 /// One committed entry, as an observer sees it.
@@ -25,6 +27,17 @@ pub struct Committed {
     pub term: u64,
     /// The commands in it; none when it is blank or a change of membership.
     pub commands: Vec<Stamped>,
+    /// Who takes part from here on, when it is a change of membership.
+    pub membership: Option<Membership>,
+}
+
+/// Who takes part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// The voters; while they are changed the old and the new ones, of which a majority each must agree.
+    pub voters: Vec<BTreeSet<NodeId>>,
+    /// The voters and those without a vote.
+    pub members: BTreeSet<NodeId>,
 }
 
 /// Where a node's log has come to with one more entry.
@@ -38,6 +51,8 @@ pub struct Appended {
     pub before: Option<u64>,
     /// A checksum of its payload.
     pub checksum: u64,
+    /// Whether it begins a change of the voters: from here on the old and the new ones must both agree.
+    pub begins_change: bool,
 }
 
 /// What a node has done to its state.
@@ -69,6 +84,9 @@ pub trait Observer: Send + Sync + 'static {
 
     /// Entries were applied. `entries` reads committed entries from this node's log, as far as they are kept.
     fn applied(&self, node: NodeId, applied: Applied, entries: &dyn Fn(u64, u64) -> Vec<Committed>);
+
+    /// A node has given its vote in `term` to `candidate`, or acknowledges it as the leader of that term.
+    fn voted(&self, node: NodeId, term: u64, candidate: NodeId);
 
     /// The term or the leadership has changed.
     fn stands(&self, node: NodeId, standing: Standing);

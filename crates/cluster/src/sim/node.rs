@@ -17,7 +17,7 @@ use model::{
 };
 use openraft::Instant as _;
 use openraft::{
-    ReadPolicy, ServerState,
+    ChangeMembers, ReadPolicy, ServerState,
     async_runtime::WatchReceiver as _,
     errors::{ClientWriteError, RaftError},
 };
@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Disk, Network, Observer, Standing,
+    Disk, Membership, Network, Observer, Standing,
     disk::{Opened, lock},
     keeper::MemoryKeeper,
     log::SimLog,
@@ -301,14 +301,63 @@ impl Node {
         self.inner.raft().map(|raft| raft.voter_ids().map(NodeId).collect()).unwrap_or_default()
     }
 
+    /// Who takes part, as this node knows it.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        let Some(raft) = self.inner.raft() else { return Membership::default() };
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        Membership::from(metrics.membership_config.membership())
+    }
+
+    /// How many entries `id` lacks, when this node leads and knows.
+    #[must_use]
+    pub fn lag(&self, id: NodeId) -> Option<u64> {
+        let raft = self.inner.raft()?;
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.as_ref()?.get(&id.0).copied().flatten()?;
+        Some(metrics.last_log_index.unwrap_or_default().saturating_sub(matched.index))
+    }
+
     /// Makes these the voters; all members stay members. For the leader.
     ///
     /// # Errors
     /// It does not lead, or another change is under way, or it was not committed in time.
     pub async fn change_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), MembershipError> {
+        self.change(ChangeMembers::ReplaceAllVoters(voters.iter().map(|id| id.0).collect()), true).await
+    }
+
+    /// Lets a member vote. For the leader.
+    ///
+    /// # Errors
+    /// As [`Node::change_voters`].
+    pub async fn promote(&self, id: NodeId) -> Result<(), MembershipError> {
+        self.change(ChangeMembers::AddVoterIds([id.0].into()), false).await
+    }
+
+    /// Takes a member out. For the leader.
+    ///
+    /// # Errors
+    /// As [`Node::change_voters`].
+    pub async fn take_out(&self, id: NodeId) -> Result<(), MembershipError> {
+        let votes = self.voters().contains(&id);
+        let ids = [id.0].into();
+        let change = if votes { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
+        self.change(change, false).await
+    }
+
+    /// Finishes a change of the voters that another leader has left half way. For the leader.
+    ///
+    /// # Errors
+    /// As [`Node::change_voters`].
+    pub async fn finish_change(&self) -> Result<(), MembershipError> {
+        self.change(ChangeMembers::AddVoterIds([].into()), false).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Member>, retain: bool) -> Result<(), MembershipError> {
         let raft = self.inner.raft().ok_or_else(|| MembershipError("it is not running".into()))?;
-        let voters: BTreeSet<u64> = voters.iter().map(|id| id.0).collect();
-        match within(TIMEOUT, raft.change_membership(voters, true)).await {
+        match within(TIMEOUT, raft.change_membership(change, retain)).await {
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(MembershipError(error.to_string())),
             None => Err(MembershipError("not committed in time".into())),

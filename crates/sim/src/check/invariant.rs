@@ -30,6 +30,10 @@ invariants! {
     ReadsAreFresh = "reads-are-fresh";
     /// No term has two leaders.
     OneLeaderPerTerm = "one-leader-per-term";
+    /// A number that a node was given is never given to another.
+    NumbersNeverReused = "numbers-never-reused";
+    /// A node that was turned out is no member again, never leads, and its vote helps nobody to lead.
+    RemovedStayOut = "removed-stay-out";
     /// A node's term never goes back, not even over a crash.
     TermsNeverBack = "terms-never-back";
     /// Two logs with the same term at an index have the same entry there, after the same term.

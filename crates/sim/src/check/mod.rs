@@ -3,6 +3,7 @@
 
 mod end;
 mod invariant;
+mod members;
 mod raft;
 mod step;
 mod target;
@@ -12,7 +13,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use cluster::sim::{Appended, Applied, Committed, Observer, Standing};
+use cluster::sim::{Appended, Applied, Committed, Membership, Observer, Standing};
 use model::{
     State,
     attempt::{Job, Step},
@@ -48,6 +49,8 @@ struct Shared {
     trace: Trace,
     /// Says that a write was acknowledged, or that a node stands otherwise.
     moment: Notify,
+    /// Says that a leader has begun to change the voters.
+    change: Notify,
 }
 
 /// What a node was last seen to do.
@@ -67,6 +70,19 @@ struct Book {
     passed: BTreeMap<u64, (u64, Digest)>,
     nodes: BTreeMap<NodeId, Seen>,
     leaders: BTreeMap<u64, NodeId>,
+    /// Who has voted for whom, by term.
+    votes: BTreeMap<u64, BTreeMap<NodeId, NodeId>>,
+    /// The membership that was committed last.
+    membership: Membership,
+    /// The nodes that were let in, each with its storage.
+    admitted: BTreeMap<NodeId, [u8; 16]>,
+    /// The nodes that were there before any was let in.
+    founders: BTreeSet<NodeId>,
+    /// How many changes of the voters were begun, and by whom the last one.
+    changes: u64,
+    changing: Option<NodeId>,
+    /// Nodes that were turned out, and of which the membership has let go.
+    gone: BTreeSet<NodeId>,
     /// What every log has held: by index and term, the payload's checksum and the term before.
     entries: BTreeMap<(u64, u64), (u64, Option<u64>)>,
     /// Intents by fence.
@@ -88,7 +104,7 @@ struct Book {
 
 impl Checker {
     pub(crate) fn new(trace: Trace) -> Self {
-        Self(Arc::new(Shared { book: Mutex::default(), trace, moment: Notify::new() }))
+        Self(Arc::new(Shared { book: Mutex::default(), trace, moment: Notify::new(), change: Notify::new() }))
     }
 
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
@@ -108,6 +124,21 @@ impl Checker {
     /// The newest state that any node has applied.
     pub(crate) fn reference(&self) -> State {
         lock(&self.0.book).reference.clone()
+    }
+
+    /// Whether a node was let in by a command.
+    pub(crate) fn was_admitted(&self, node: NodeId) -> bool {
+        lock(&self.0.book).admitted.contains_key(&node)
+    }
+
+    /// Whether a node was turned out; the membership may not have let go of it yet.
+    pub(crate) fn is_turned_out(&self, node: NodeId) -> bool {
+        lock(&self.0.book).reference.removal_of(node).is_some()
+    }
+
+    /// Whether a node was turned out, and the membership has let go of it.
+    pub(crate) fn is_gone(&self, node: NodeId) -> bool {
+        lock(&self.0.book).gone.contains(&node)
     }
 
     /// A promise was broken. The first one counts.
@@ -139,6 +170,18 @@ impl Checker {
     /// Waits until a write is acknowledged or a node stands otherwise. For one who waits.
     pub(crate) async fn moment(&self) {
         self.0.moment.notified().await;
+    }
+
+    /// Waits until a leader begins to change the voters, and gives it. For one who waits.
+    pub(crate) async fn change_begun(&self) -> NodeId {
+        let before = lock(&self.0.book).changes;
+        loop {
+            self.0.change.notified().await;
+            let book = lock(&self.0.book);
+            if let Some(leader) = book.changing.filter(|_| book.changes > before) {
+                return leader;
+            }
+        }
     }
 
     /// A client was told that its write was not proposed.
@@ -202,10 +245,17 @@ impl Shared {
 impl Observer for Shared {
     fn appended(&self, node: NodeId, entry: Appended) {
         self.judge(|book| raft::appended(book, node, entry));
+        if entry.begins_change {
+            self.change.notify_one();
+        }
     }
 
     fn applied(&self, node: NodeId, applied: Applied, entries: &dyn Fn(u64, u64) -> Vec<Committed>) {
         self.judge(|book| raft::applied(book, &self.trace, node, &applied, entries));
+    }
+
+    fn voted(&self, node: NodeId, term: u64, candidate: NodeId) {
+        lock(&self.book).votes.entry(term).or_default().insert(node, candidate);
     }
 
     fn stands(&self, node: NodeId, standing: Standing) {

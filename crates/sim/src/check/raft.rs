@@ -3,16 +3,21 @@
 use cluster::sim::{Appended, Applied, Committed, Standing};
 use model::{command::Command, name::NodeId, outcome};
 
-use super::{Book, Invariant, Verdict, broken, holds, step};
+use super::{Book, Invariant, Verdict, broken, holds, members, step};
 use crate::trace::Trace;
 
 /// How clients' actors begin; each is used for one write alone.
 pub(crate) const CLIENT: &str = "client-";
 
 pub(super) fn appended(book: &mut Book, node: NodeId, entry: Appended) -> Verdict {
-    let Appended { index, term, before, checksum } = entry;
+    let Appended { index, term, before, checksum, begins_change } = entry;
     let Some((known, known_before)) = book.entries.get_mut(&(index, term)) else {
         book.entries.insert((index, term), (checksum, before));
+        // The log of the leader has it first.
+        if begins_change {
+            book.changes += 1;
+            book.changing = Some(node);
+        }
         return Ok(());
     };
     let same = *known == checksum && (before.is_none() || known_before.is_none() || *known_before == before);
@@ -79,6 +84,10 @@ fn advance(book: &mut Book, trace: &Trace, entry: &Committed) -> Verdict {
         let after = book.reference.clone();
         step::check(book, &before, &after, stamped, &outcome)?;
     }
+    if let Some(membership) = &entry.membership {
+        trace.line(format_args!("{} {} {membership:?}", entry.term, entry.index));
+        members::changed(book, membership)?;
+    }
     book.passed.insert(entry.index, (entry.term, book.reference.digest()));
     book.next += 1;
     Ok(())
@@ -90,6 +99,7 @@ fn remember(book: &mut Book, actor: &str, command: &Command, outcome: &outcome::
         holds(*fence > last, Invariant::FencesGrow, || format!("{fence} after {last}"))?;
         book.begun.insert(*fence, (begin.job, begin.step));
     }
+    members::decided(book, command, outcome)?;
     if actor.starts_with(CLIENT) {
         holds(!book.unproposed.contains(actor), Invariant::RefusedStayOut, || {
             format!("{actor} was said not to be proposed, and was committed")
@@ -109,6 +119,9 @@ pub(super) fn stands(book: &mut Book, node: NodeId, standing: Standing) -> Verdi
     })?;
     if !standing.leads {
         return Ok(());
+    }
+    if !book.leaders.contains_key(&standing.term) {
+        members::elected(book, node, standing.term)?;
     }
     let leader = *book.leaders.entry(standing.term).or_insert(node);
     holds(leader == node, Invariant::OneLeaderPerTerm, || {
