@@ -84,12 +84,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts three nodes and returns once they have a leader and answer.
+    /// Starts three nodes and returns once they have a leader and each of them answers.
     pub async fn start() -> Self {
         Self::start_with(Setup::default()).await
     }
 
-    /// Starts a cluster and returns once it has a leader and answers.
+    /// Starts a cluster and returns once it has a leader and each node answers and is of use.
     ///
     /// # Panics
     ///
@@ -124,7 +124,21 @@ impl Cluster {
             cluster.start_node(id);
         }
         cluster.leader().await;
+        for id in cluster.running() {
+            cluster.ready(id).await;
+        }
         cluster
+    }
+
+    /// Waits until a node says that it is of use: that it takes part and knows a leader. The others may have one before.
+    pub async fn ready(&self, id: u64) {
+        let client = self.client_of(id);
+        eventually(format!("node {id} is of use"), FORMED_WITHIN, async || {
+            let answer = client.get_cluster(v1::GetClusterRequest {}).await;
+            let unready = answer.map_err(|error| format!("{error:?}"))?.unready;
+            if unready.is_empty() { Ok(()) } else { Err(unready.join("; ")) }
+        })
+        .await;
     }
 
     /// Starts a node that is not running, from what its folder holds.

@@ -16,6 +16,8 @@ use super::WITHIN;
 
 /// For a machine that is busy with other tests: nobody is given up early.
 const TIMING: &str = "\n[timing]\nheartbeat_ms = 150\nelection_min_ms = 1000\nelection_max_ms = 2000\n";
+/// The file that names where a process is to crash, shared by all machines.
+const CRASH_FILE: &str = "crash";
 /// How long a process may take to end when it is asked to.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -149,6 +151,7 @@ impl Machines {
     pub fn run(&mut self, machine: u64) {
         let mut command = revolve(["server", "--config", &self.configuration(machine)]);
         command.env("REVOLVE_LOG", "debug,h2=warn,hyper=warn,tower=warn");
+        command.env("REVOLVE_CRASH_FILE", self.folder.path().join(CRASH_FILE));
         let folder = self.folder.path().join(machine.to_string());
         self.running.insert(machine, Child::spawn(&format!("node-{machine}"), &folder, command));
     }
@@ -156,6 +159,21 @@ impl Machines {
     /// `kill -9`.
     pub fn kill(&mut self, machine: u64) {
         self.running.remove(&machine).unwrap().kill();
+    }
+
+    /// Stops a node where it stands, until [`Machines::resume`].
+    pub fn pause(&mut self, machine: u64) {
+        self.running.get_mut(&machine).unwrap().pause();
+    }
+
+    /// Lets a node go on that was paused.
+    pub fn resume(&mut self, machine: u64) {
+        self.running.get_mut(&machine).unwrap().resume();
+    }
+
+    /// The first node that comes to this point crashes there.
+    pub fn crash_at(&self, point: &str) {
+        fs::write(self.folder.path().join(CRASH_FILE), point).unwrap();
     }
 
     /// Stops a node in good order and starts it again.
@@ -228,8 +246,17 @@ impl Machines {
 
     /// Runs the command line as admin, against all nodes that run.
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        let mut command: Command = revolve(arguments.iter().copied());
         let addresses: Vec<String> = self.running.keys().map(|machine| self.url(*machine)).collect();
+        self.cli_to(&addresses, arguments)
+    }
+
+    /// Runs the command line as admin, against one node.
+    pub fn cli_at(&self, machine: u64, arguments: &[&str]) -> Output {
+        self.cli_to(&[self.url(machine)], arguments)
+    }
+
+    fn cli_to(&self, addresses: &[String], arguments: &[&str]) -> Output {
+        let mut command: Command = revolve(arguments.iter().copied());
         command.env("REVOLVE_ADDR", addresses.join(","));
         command.env("REVOLVE_TOKEN_FILE", self.path(1, "node/admin.token"));
         command.env("REVOLVE_CACERT", self.path(1, "node/ca.pem"));
@@ -297,14 +324,50 @@ impl Machines {
         }
     }
 
+    /// Waits until `revolve health` says of a machine's node that it is of use: one that was only just let vote asks the
+    /// others first whether it may.
+    pub async fn ready(&self, machine: u64) {
+        let ready = (Some(0), "ready\n".to_owned());
+        eventually(format!("machine {machine} is ready"), WITHIN, async || {
+            let health = self.health(machine);
+            if health == ready { Ok(()) } else { Err(health) }
+        })
+        .await;
+    }
+
+    /// The cluster as the node of a machine sees it; an error while that does not answer.
+    pub async fn seen_by(&self, machine: u64) -> Result<v1::GetClusterResponse, String> {
+        let asked = self.admin_of(machine).get_cluster(v1::GetClusterRequest {}).await;
+        asked.map_err(|error| error.to_string())
+    }
+
+    /// Waits until every node that runs knows a leader and exactly these voters, whether they answer or not, and no change
+    /// is under way.
+    pub async fn settled(&self, wanted: &[u64]) {
+        for machine in self.running.keys() {
+            eventually(format!("voters {wanted:?}, settled, at machine {machine}"), WITHIN, async || {
+                let seen = self.seen_by(*machine).await?;
+                let voters = seen.members.iter().filter(|member| member.voter);
+                let voters: Vec<u64> = voters.map(|member| member.id).collect();
+                let is_settled = seen.leader > 0 && !seen.changing && voters == wanted;
+                if is_settled { Ok(()) } else { Err(format!("{seen:?}")) }
+            })
+            .await;
+        }
+    }
+
     /// The whole audit log.
     pub async fn audit(&self) -> Vec<v1::AuditRecord> {
         let client = self.admin_of(self.serving());
-        let mut stream = client.watch_audit(v1::WatchAuditRequest::default()).await.unwrap();
-        let mut records = Vec::new();
-        while let Some(message) = stream.message().await.unwrap() {
-            records.extend(message.record);
-        }
-        records
+        eventually("the whole audit log", WITHIN, async || {
+            let stream = client.watch_audit(v1::WatchAuditRequest::default()).await;
+            let mut stream = stream.map_err(|error| format!("{error:?}"))?;
+            let mut records = Vec::new();
+            while let Some(message) = stream.message().await.map_err(|status| status.to_string())? {
+                records.extend(message.record);
+            }
+            Ok::<_, String>(records)
+        })
+        .await
     }
 }
