@@ -64,6 +64,12 @@ pub const CERTIFICATES: usize = 10_000;
 pub const CERTIFICATE_KEPT_AFTER_END: Span = Span::days(7);
 /// Longest text of one ledger entry, in bytes; what is longer is cut.
 pub const LEDGER_TEXT_BYTES: usize = 256;
+/// Most events that are taken in from the records of consumers when a cluster is put back.
+pub const SEEN_EVENTS: usize = 1_000_000;
+/// Highest revision, grant or revocation that such a record may name: more than a cluster gives out in a lifetime.
+pub const SEEN_REVISION: u64 = 1 << 48;
+/// Highest version that such a record may name.
+pub const SEEN_VERSION: u32 = 1 << 30;
 /// Shortest life of a join token.
 pub const JOIN_TOKEN_MIN: Span = Span::seconds(1);
 /// Longest life of a join token.

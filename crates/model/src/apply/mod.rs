@@ -13,6 +13,7 @@ mod restore;
 mod revoke;
 mod rotate;
 mod schedule;
+mod seen;
 #[cfg(test)]
 mod tests;
 mod tick;

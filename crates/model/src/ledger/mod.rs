@@ -4,6 +4,7 @@
 
 mod derive;
 mod restoration;
+mod seen;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub use restoration::{Lost, Restoration};
+pub use seen::{Seen, SeenSnapshot, SeenState, Unbelievable};
 
 /// The end of the ledger, as the state keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 mod invariants;
 mod moves;
 mod restore;
+mod seen;
 
 use std::sync::LazyLock;
 
