@@ -302,13 +302,16 @@ impl Observing {
             .as_ref()
             .map(|reason| format!("\nLOSS ACCEPTED: {reason}"))
             .unwrap_or_default();
+        let entries = match (self.backup_entry.saturating_add(1), self.ledger_entry) {
+            (first, last) if first > last => "no ledger entry carried out".to_owned(),
+            (first, last) if first == last => format!("ledger entry {first} carried out"),
+            (first, last) => format!("ledger entries {first} to {last} carried out"),
+        };
         format!(
-            "\nOBSERVING: put back at {} from a backup of {}, ledger entries {} to {} carried out. NOTHING FIRES.{loss}\n\
+            "\nOBSERVING: put back at {} from a backup of {}, {entries}. NOTHING FIRES.{loss}\n\
              next: look at it, then: revolve cluster snapshot confirm --reason …\n",
             when::seconds(Time(self.at.0)),
             when::seconds(Time(self.backup_at.0)),
-            self.backup_entry + 1,
-            self.ledger_entry,
         )
     }
 }
