@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use cluster::{Progress, SteerError};
@@ -25,6 +26,7 @@ use tonic::Request;
 
 use crate::{
     admin,
+    clock::Runtime,
     config::Config,
     consensus::{Consensus, Member, Standing, Unagreed},
     edge::{Edge, Limits},
@@ -147,6 +149,71 @@ impl Consensus for Alone {
 
     fn now(&self) -> Time {
         Time(self.clock.load(Ordering::SeqCst))
+    }
+}
+
+/// The one node leads; time passes when it is waited for.
+#[derive(Clone)]
+pub(crate) struct Leading(pub(crate) Arc<Alone>);
+
+impl Consensus for Leading {
+    fn propose(&self, actor: String, command: Command) -> BoxFuture<'_, Result<Outcome, Unagreed>> {
+        self.0.propose(actor, command)
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Arc<State>, Unagreed>> {
+        self.0.read()
+    }
+
+    fn local(&self) -> Arc<State> {
+        self.0.local()
+    }
+
+    fn watch(&self) -> watch::Receiver<Progress> {
+        self.0.watch()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { is_leader: true, ..self.0.standing() }
+    }
+
+    fn transfer_leader(&self, to: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        self.0.transfer_leader(to)
+    }
+
+    fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        self.0.permit_rejoin(node)
+    }
+
+    fn ledger(
+        &self,
+        after: u64,
+        bytes: usize,
+    ) -> BoxFuture<'_, std::io::Result<Vec<model::ledger::LedgerEntry>>> {
+        self.0.ledger(after, bytes)
+    }
+
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+}
+
+impl Runtime for Leading {
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.pass(Span(u64::try_from(duration.as_millis()).unwrap()));
+        Box::pin(tokio::task::yield_now())
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        drop(tokio::spawn(task));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     State,
     attempt::Retry,
     caps,
-    command::{ConfirmRestore, RecordBackup, Restored, Stamped},
+    command::{ConfirmRestore, Restored, Stamped},
     credential::{Version, VersionState},
     event::{Event, ReasonCode},
     grant::{Grant, GrantEnd, GrantStage},
@@ -334,6 +334,7 @@ impl State {
             confirmed: None,
         };
         self.restoration.put(0, restoration);
+        self.forget_looks();
         self.index_anew();
         Ok(Applied::Changed)
     }
@@ -347,6 +348,7 @@ impl State {
         let now = self.now();
         let confirmed = Some((now, actor.to_owned(), command.reason.clone()));
         self.restoration.update(&0, |row| row.confirmed = confirmed);
+        self.forget_looks();
         let passed: Vec<_> = self
             .schedules
             .values()
@@ -359,12 +361,6 @@ impl State {
         }
         self.index_anew();
         Ok(Applied::Changed)
-    }
-
-    /// Who takes the state away, and why, stands in the audit log before it is handed out.
-    pub(super) fn record_backup(&self, command: &RecordBackup) -> Outcome {
-        check::text("reason", &command.reason, Code::TextRequired)?;
-        Ok(Applied::Unchanged)
     }
 
     /// Refuses what would fire while nobody has confirmed that it may.

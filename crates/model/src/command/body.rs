@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    attempt::{Job, Step, StepOutcome},
+    attempt::{Job, Liveness, Step, StepOutcome},
     consumer::Subscription,
     credential::{Placement, SharedException, Strategy},
     event::{ReasonCode, Subject},
@@ -518,4 +518,39 @@ pub struct ConfirmRestore {
 pub struct RecordBackup {
     /// Why.
     pub reason: String,
+}
+
+/// See [`Command::BackupTaken`](super::Command::BackupTaken).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupTaken {
+    /// When the state in it was read.
+    pub at: Time,
+    /// The last entry of the log that is in it.
+    pub applied: u64,
+    /// The last revision in it.
+    pub revision: u64,
+    /// The last entry of the ledger in it.
+    pub ledger: u64,
+    /// Why it was taken.
+    pub reason: String,
+}
+
+/// See [`Command::RecordLooks`](super::Command::RecordLooks).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordLooks {
+    /// What was found; at most [`caps::LOOKS`](crate::caps::LOOKS).
+    pub looks: Vec<Looked>,
+}
+
+/// What an attempt to log in with a version has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// The credential.
+    pub credential: CredentialName,
+    /// The version.
+    pub version: u32,
+    /// What was found.
+    pub found: Liveness,
+    /// Why, in words; what is longer than [`caps::LOOK_NOTE_BYTES`](crate::caps::LOOK_NOTE_BYTES) is cut.
+    pub note: String,
 }

@@ -18,7 +18,7 @@ use crate::{
     time::Time,
 };
 
-pub use restoration::{Lost, Restoration};
+pub use restoration::{LastBackup, Look, Lost, Restoration};
 pub use seen::{Seen, SeenSnapshot, SeenState, Unbelievable};
 
 /// The end of the ledger, as the state keeps it.

@@ -31,11 +31,11 @@ struct Scene {
 fn scene(moves: &[Move], cut: usize, end: prop::sample::Index) -> Scene {
     let (truth, backup, mut entries, now) = history(moves, cut);
     entries.truncate(end.index(entries.len() + 1));
-    let told = entries.iter().filter_map(|entry| {
+    let mut told = entries.iter().filter_map(|entry| {
         let What::Event(event) = entry.statement().unwrap().what else { return None };
         Some(event.revision)
     });
-    let known = told.last().unwrap_or_default().max(backup.revision());
+    let known = told.next_back().unwrap_or_default().max(backup.revision());
     Scene { truth, backup, entries, known, how: how(now) }
 }
 
