@@ -103,7 +103,7 @@ async fn what_only_a_consumer_saw_stays_dead() {
     assert!(exported.status.success(), "{}", said(&exported));
     let known = scene.status().await.revision;
     let before = scene.end_everything(&grants).await;
-    let record = scene.record_of_a_consumer(before.revision).await;
+    let record = scene.record_of_a_consumer(before.revision);
     scene.destroy_all_but_a_ledger().await;
 
     // Without what happened last, and changed by somebody.
@@ -449,14 +449,22 @@ impl Scene {
         .await;
     }
 
-    /// What the consumer would have kept of the feed up to `revision`: all events, then the heartbeat.
-    async fn record_of_a_consumer(&self, revision: u64) -> PathBuf {
-        let count = revision.to_string();
-        let watch = ["feed", "watch", "--consumer", "edge", "-o", "json", "-n", &count];
-        let kept = self.cluster.cli(watch);
-        assert!(kept.status.success(), "{}", said(&kept));
+    /// What the consumer has kept of the feed up to `revision`, in two runs of which the first was cut off within a line.
+    fn record_of_a_consumer(&self, revision: u64) -> PathBuf {
         let path = self.cluster.folder().join("edge.jsonl");
-        fs::write(&path, &kept.stdout).unwrap();
+        let keep = |count: u64| {
+            let (count, file) = (count.to_string(), path.to_str().unwrap());
+            let watch = ["feed", "watch", "--consumer", "edge", "--keep", file, "-n", &count, "-o", "json"];
+            let kept = self.cluster.cli(watch);
+            assert!(kept.status.success(), "{}", said(&kept));
+            kept.stdout
+        };
+        let first = keep(3);
+        let mut torn = first.clone();
+        torn.extend(b"{\"type\":\"event\",\"revis");
+        fs::write(&path, torn).unwrap();
+        let rest = keep(revision - 3);
+        assert_eq!(fs::read(&path).unwrap(), [first, rest].concat(), "what is kept is what is told");
         path
     }
 

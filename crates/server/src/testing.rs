@@ -13,9 +13,12 @@ use cluster::{Progress, SteerError};
 use futures::future::BoxFuture;
 use model::{
     State,
-    command::{Command, IssueToken, Stamped},
-    name::NodeId,
+    command::{Adopt, Command, IssueToken, PutCredential, PutIdentity, PutTarget, Stamped},
+    credential::Strategy,
+    name::{CredentialName, NodeId},
     outcome::Outcome,
+    sealed::associated,
+    target::SecretPolicy,
     time::{Span, Time},
     token::Role,
 };
@@ -284,5 +287,43 @@ impl Node {
 
     pub(crate) fn feed(&self) -> feed::Service {
         feed::Service::new(Arc::clone(&self.edge))
+    }
+}
+
+/// Declares credentials with an adopted first version, all of one identity at one target `db`.
+pub(crate) fn declare(alone: &Alone, keys: &Keyring, names: impl IntoIterator<Item = String>) {
+    let put = |command: Command| drop(alone.apply("test", command).unwrap());
+    put(PutIdentity {
+        name: "orders".parse().unwrap(),
+        owner: "team-orders".into(),
+        purpose: "reads orders".into(),
+        workload: "orders-api".into(),
+        environment: "test".into(),
+        review_by: Time(5_000_000_000_000),
+    }
+    .into());
+    put(PutTarget {
+        name: "db".parse().unwrap(),
+        provider: "postgres".into(),
+        params: [("host".to_owned(), "localhost".to_owned())].into(),
+        admin: None,
+        secrets: SecretPolicy::default(),
+        break_glass_roles: Vec::new(),
+    }
+    .into());
+    for username in names {
+        let name: CredentialName = username.parse().unwrap();
+        let sealed = keys.seal(&alone.local(), &"adopted".into(), &associated::version(&name, 1)).unwrap();
+        put(PutCredential {
+            name,
+            identity: "orders".parse().unwrap(),
+            target: "db".parse().unwrap(),
+            strategy: Strategy::SingleUser { username: username.clone() },
+            stores: vec![],
+            workloads: vec![],
+            shared: None,
+            adopt: Some(Adopt { username, version: 1, sealed }),
+        }
+        .into());
     }
 }

@@ -1,12 +1,9 @@
 use std::{fs, sync::Arc};
 
 use model::{
-    command::{Adopt, Command, PutCredential, PutIdentity, PutTarget, Revoke},
-    credential::Strategy,
+    command::Revoke,
     event::{About as Of, Event, ReasonCode, Subject},
     ledger::LedgerEntry,
-    sealed::associated,
-    target::SecretPolicy,
     time::Span,
 };
 use serde_json::json;
@@ -14,7 +11,11 @@ use workers::backup::Writer;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::{consensus::Consensus as _, keys::Keyring, testing::Alone};
+use crate::{
+    consensus::Consensus as _,
+    keys::Keyring,
+    testing::{Alone, declare},
+};
 
 /// A cluster with credentials, and a folder for what is left of it.
 struct Scene {
@@ -40,43 +41,10 @@ impl Scene {
     }
 
     /// With a backup of four credentials, and the first of them revoked behind it.
-    async fn with_credentials() -> Self {
+    fn with_credentials() -> Self {
         let mut scene = Self::bare();
         let keys = Keyring::new(vec![RootKey::read_from(&scene.path("root.key")).unwrap()]);
-        let put = |command: Command| scene.alone.apply("test", command).unwrap();
-        put(PutIdentity {
-            name: "orders".parse().unwrap(),
-            owner: "team-orders".into(),
-            purpose: "reads orders".into(),
-            workload: "orders-api".into(),
-            environment: "test".into(),
-            review_by: Time(5_000_000_000_000),
-        }
-        .into());
-        put(PutTarget {
-            name: "db".parse().unwrap(),
-            provider: "postgres".into(),
-            params: [("host".to_owned(), "localhost".to_owned())].into(),
-            admin: None,
-            secrets: SecretPolicy::default(),
-            break_glass_roles: vec![],
-        }
-        .into());
-        for name in ["c-1", "c-2", "c-3", "c-4"] {
-            let place = associated::version(&name.parse().unwrap(), 1);
-            let sealed = keys.seal(&scene.alone.local(), &"adopted".into(), &place).unwrap();
-            put(PutCredential {
-                name: name.parse().unwrap(),
-                identity: "orders".parse().unwrap(),
-                target: "db".parse().unwrap(),
-                strategy: Strategy::SingleUser { username: name.into() },
-                stores: vec![],
-                workloads: vec![],
-                shared: None,
-                adopt: Some(Adopt { username: name.into(), version: 1, sealed }),
-            }
-            .into());
-        }
+        declare(&scene.alone, &keys, ["c-1", "c-2", "c-3", "c-4"].map(str::to_owned));
         scene.backup = scene.path("backup-of-four");
         scene.save();
         scene.revoke("c-1");
@@ -200,7 +168,7 @@ async fn a_ledger_in_which_nothing_was_stated_continues_a_backup_from_before_the
 
 #[tokio::test]
 async fn an_empty_ledger_does_not_continue_a_backup_from_behind_the_first_entry() {
-    let scene = Scene::with_credentials().await;
+    let scene = Scene::with_credentials();
     let empty = scene.path("empty");
     fs::write(&empty, "").unwrap();
     let refused = scene.restore(&[empty], &[], None).unwrap_err();
@@ -209,7 +177,7 @@ async fn an_empty_ledger_does_not_continue_a_backup_from_behind_the_first_entry(
 
 #[tokio::test]
 async fn what_a_consumer_saw_behind_the_ledgers_end_is_carried_out() {
-    let scene = Scene::with_credentials().await;
+    let scene = Scene::with_credentials();
     let ledger = [scene.export("early.ledger").await];
     scene.revoke("c-2");
     scene.revoke("c-3");
@@ -225,7 +193,7 @@ async fn what_a_consumer_saw_behind_the_ledgers_end_is_carried_out() {
 
 #[tokio::test]
 async fn a_revision_that_nobody_tells_needs_a_loss_to_be_accepted() {
-    let scene = Scene::with_credentials().await;
+    let scene = Scene::with_credentials();
     let ledger = [scene.export("early.ledger").await];
     for credential in ["c-2", "c-3", "c-4"] {
         scene.revoke(credential);
@@ -252,7 +220,7 @@ async fn a_revision_that_nobody_tells_needs_a_loss_to_be_accepted() {
 
 #[tokio::test]
 async fn a_record_is_no_ledger() {
-    let scene = Scene::with_credentials().await;
+    let scene = Scene::with_credentials();
     let record = scene.record("edge.jsonl", &[1], unchanged);
     let refused = scene.restore(&[], std::slice::from_ref(&record), None).unwrap_err();
     assert!(matches!(refused, RestoreError::NoLedger { .. }), "{refused}");
@@ -262,7 +230,7 @@ async fn a_record_is_no_ledger() {
 
 #[tokio::test]
 async fn records_that_contradict_the_ledger_or_each_other_are_refused_with_both_names() {
-    let scene = Scene::with_credentials().await;
+    let scene = Scene::with_credentials();
     let ledger = [scene.export("the.ledger").await];
     scene.revoke("c-2");
     let other = |line: &mut serde_json::Value| line["credential"] = json!("c-4");
@@ -275,7 +243,7 @@ async fn records_that_contradict_the_ledger_or_each_other_are_refused_with_both_
     let refused = scene.restore(&ledger, &[one, two], Some("whatever")).unwrap_err().to_string();
     assert!(refused.contains("two` and `") && refused.contains("one` contradict"), "{refused}");
 
-    let mut later = Scene::with_credentials().await;
+    let mut later = Scene::with_credentials();
     later.backup = later.path("later");
     later.save();
     let forged = later.record("forged", &[1], other);
@@ -285,7 +253,7 @@ async fn records_that_contradict_the_ledger_or_each_other_are_refused_with_both_
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_refused_with_its_line() {
-    let scene = Scene::with_credentials().await;
+    let scene = Scene::with_credentials();
     let ledger = [scene.export("the.ledger").await];
     let path = scene.path("notes.txt");
     fs::write(&path, "my notes\n").unwrap();

@@ -10,12 +10,9 @@ use futures::future::BoxFuture;
 use model::{
     Work,
     attempt::{Liveness, StepOutcome},
-    command::{Adopt, Command, ConfirmRestore, PutCredential, PutIdentity, PutTarget, Restored},
-    credential::Strategy,
+    command::{Command, ConfirmRestore, Restored},
     ledger::LedgerHead,
     name::NodeId,
-    sealed::associated,
-    target::SecretPolicy,
     time::{Span, Time},
 };
 
@@ -24,7 +21,7 @@ use crate::{
     consensus::Consensus,
     keys::Keyring,
     reconcile::Hands,
-    testing::{Alone, Leading},
+    testing::{Alone, Leading, declare},
 };
 
 /// More than two passes.
@@ -81,40 +78,7 @@ fn put_back() -> Arc<Alone> {
     let keys = Keyring::new(vec![workers::RootKey::generate()]);
     let put = |command: Command| alone.apply("test", command).unwrap();
     put(keys.new_data_key(&alone.local(), "test".into()).unwrap().into());
-    put(PutIdentity {
-        name: "orders".parse().unwrap(),
-        owner: "team-orders".into(),
-        purpose: "reads orders".into(),
-        workload: "orders-api".into(),
-        environment: "test".into(),
-        review_by: Time(5_000_000_000_000),
-    }
-    .into());
-    put(PutTarget {
-        name: "db".parse().unwrap(),
-        provider: "postgres".into(),
-        params: [("host".to_owned(), "localhost".to_owned())].into(),
-        admin: None,
-        secrets: SecretPolicy::default(),
-        break_glass_roles: Vec::new(),
-    }
-    .into());
-    for number in 0..CREDENTIALS {
-        let name: CredentialName = format!("c-{number}").parse().unwrap();
-        let sealed = keys.seal(&alone.local(), &"adopted".into(), &associated::version(&name, 1)).unwrap();
-        let username = name.to_string();
-        put(PutCredential {
-            name,
-            identity: "orders".parse().unwrap(),
-            target: "db".parse().unwrap(),
-            strategy: Strategy::SingleUser { username: username.clone() },
-            stores: vec![],
-            workloads: vec![],
-            shared: None,
-            adopt: Some(Adopt { username, version: 1, sealed }),
-        }
-        .into());
-    }
+    declare(&alone, &keys, (0..CREDENTIALS).map(|number| format!("c-{number}")));
     let (backup, ledger) = (LedgerHead::default(), LedgerHead::default());
     put(Restored { backup_at: Time(1), backup, ledger, accepted_loss: None }.into());
     alone
@@ -132,11 +96,11 @@ fn context(alone: &Arc<Alone>, eyes: &Arc<Eyes>) -> Context {
 }
 
 fn passes(alone: &Alone) -> Vec<usize> {
-    let looks = |command| match command {
-        Command::RecordLooks(body) => Some(body.looks.len()),
-        _ => None,
+    let looks = |(_, command)| {
+        let Command::RecordLooks(body) = command else { return None };
+        Some(body.looks.len())
     };
-    alone.proposed().into_iter().filter_map(|(_, command)| looks(command)).collect()
+    alone.proposed().into_iter().filter_map(looks).collect()
 }
 
 #[tokio::test]
