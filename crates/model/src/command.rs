@@ -6,11 +6,13 @@ mod body;
 mod certificate;
 mod key;
 mod membership;
+mod restore;
 
 pub use body::*;
 pub use certificate::*;
 pub use key::*;
 pub use membership::*;
+pub use restore::*;
 
 /// The encoding that [`Stamped::encode`] writes.
 const VERSION: u8 = 1;
