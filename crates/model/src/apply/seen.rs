@@ -10,12 +10,16 @@ use crate::{
     grant::{GrantEnd, GrantEvent, transition},
     ledger::{Seen, SeenSnapshot, SeenState},
     name::{CredentialName, GrantId, RevocationId},
+    time::{Span, Time},
 };
 
 use super::restore::Touched;
 
 /// Who acts on the word of a consumer.
 const BY: &str = "restore";
+
+/// How long consumers have to answer for an event whose deadline was not kept.
+const ACK_WITHIN: Span = Span::hours(1);
 
 type VersionKey = (CredentialName, u32);
 
@@ -30,7 +34,7 @@ impl State {
         for revision in seen.revisions_behind(known) {
             if let Some(event) = seen.events_at(revision) {
                 self.take_in_event(event, touched, &mut holds);
-                self.tell_again(event.clone());
+                self.tell_again(self.dated(event));
                 told += 1;
             }
             for snapshot in seen.snapshots_at(revision) {
@@ -42,6 +46,13 @@ impl State {
             self.consumers.update(consumer, |row| row.delivered = row.delivered.max(*upto));
         }
         told
+    }
+
+    /// The event with the instants that its consumer has not kept.
+    fn dated(&self, event: &Event) -> Event {
+        let at = if event.at == Time(0) { self.now() } else { event.at };
+        let deadline = if event.deadline == Time(0) { self.now().plus(ACK_WITHIN) } else { event.deadline };
+        Event { at, deadline, ..event.clone() }
     }
 
     /// Carries out `events` that the state tells of already.

@@ -22,6 +22,8 @@ const AT_ONCE: usize = 8;
 const WITHIN: Duration = Duration::from_secs(10);
 /// Shortest time between two passes: no target is flooded.
 const REST: Duration = Duration::from_millis(250);
+/// Time between two passes when there was nothing left to look at.
+const IDLE: Duration = Duration::from_secs(5);
 /// Longest time between two looks at the state, whatever happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Who acts when nobody asked.
@@ -39,22 +41,20 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
     loop {
         changes.borrow_and_update();
         let state = context.consensus.local();
-        let patience = if context.consensus.standing().is_leader && state.is_observing() {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                patience = pass(&context, &state, &mut cursor) => patience,
+        if context.consensus.standing().is_leader && state.is_observing() {
+            // A pass goes over all versions: it is not made again for every change, and what it writes is one.
+            let rested = async {
+                let rest = pass(&context, &state, &mut cursor).await;
+                context.runtime.sleep(rest).await;
+            };
+            if shutdown.run_until_cancelled(rested).await.is_none() {
+                return;
             }
         } else {
             cursor = None;
-            LOOK_EVERY
-        };
-        if patience < LOOK_EVERY {
-            // What was found wakes this loop itself: it rests all the same.
-            context.runtime.sleep(patience).await;
-        }
-        if shutdown.is_cancelled() || !context.wake(&mut changes, LOOK_EVERY, &shutdown).await {
-            return;
+            if !context.wake(&mut changes, LOOK_EVERY, &shutdown).await {
+                return;
+            }
         }
     }
 }
@@ -69,7 +69,7 @@ async fn pass(context: &Context, state: &State, cursor: &mut Cursor) -> Duration
     let Some(last) = due.last().cloned() else {
         // All of it was gone through: from the beginning, for what could not be asked.
         *cursor = None;
-        return LOOK_EVERY;
+        return IDLE;
     };
     let looks = stream::iter(due).map(|(credential, version)| async move {
         let (found, note) = context.hands.look(state, &credential, version, WITHIN).await;

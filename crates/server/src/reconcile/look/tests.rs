@@ -127,6 +127,19 @@ async fn each_version_is_looked_at_once_a_few_at_a_time_and_what_was_found_is_ke
 }
 
 #[tokio::test]
+async fn the_loop_looks_at_everything_and_ends_when_it_is_told_to() {
+    let (alone, eyes) = (put_back(), Arc::new(Eyes::default()));
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(run(context(&alone, &eyes), shutdown.clone()));
+    let mut changes = alone.watch();
+    while alone.local().looks().len() < CREDENTIALS {
+        changes.changed().await.unwrap();
+    }
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
 async fn another_leader_goes_on_where_the_first_one_was() {
     let (alone, eyes) = (put_back(), Arc::new(Eyes::default()));
     pass(&context(&alone, &eyes), &alone.local(), &mut None).await;
