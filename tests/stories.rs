@@ -26,6 +26,7 @@ mod stories {
     mod provider_postgres;
     mod readme;
     mod restore;
+    mod restore_observes;
     mod revocation;
     mod rolling_restart;
     mod stage;

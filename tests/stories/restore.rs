@@ -92,6 +92,59 @@ async fn a_loss_is_accepted_by_name_alone_and_stands_in_the_audit_log() {
     assert_eq!(scene.code_of_secret(2).await, "observing", "it may have been replaced by one that is lost");
 }
 
+#[tokio::test]
+async fn what_only_a_consumer_saw_stays_dead() {
+    let mut scene = Scene::begin(1, 4).await;
+    let grants = scene.open_grants(1).await;
+    let backup = scene.backup();
+    scene.revoke(0).await;
+    let early = scene.cluster.folder().join("early.ledger");
+    let exported = scene.cluster.cli(["ledger", "export", early.to_str().unwrap()]);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let known = scene.status().await.revision;
+    let before = scene.end_everything(&grants).await;
+    let record = scene.record_of_a_consumer(before.revision);
+    scene.destroy_all_but_a_ledger().await;
+
+    // Without what happened last, and changed by somebody.
+    let (early, kept) = (early.to_str().unwrap(), record.to_str().unwrap());
+    let lines = fs::read_to_string(&record).unwrap();
+    let (holes, forged) = (record.with_extension("holes"), record.with_extension("forged"));
+    let with_a_hole = lines.lines().filter(|line| !line.contains(&format!("\"revision\":{},", known + 1)));
+    fs::write(&holes, with_a_hole.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    fs::write(&forged, lines.replacen("\"c-0\"", "\"c-3\"", 1)).unwrap();
+    for (file, problem) in [
+        (&holes, format!("nobody tells what revision {} said", known + 1)),
+        (&forged, "contradict each other".to_owned()),
+    ] {
+        let refused = scene.restore(&backup, &["--ledger", early, "--consumer", file.to_str().unwrap()]);
+        assert_eq!(refused.status.code(), Some(5), "{}", said(&refused));
+        assert!(said(&refused).contains(&problem), "{}", said(&refused));
+    }
+
+    let restored = scene.restore(&backup, &["--ledger", early, "--consumer", &format!("edge={kept}")]);
+    assert_eq!(restored.status.code(), Some(2), "{}", said(&restored));
+    let told = format!("{} events behind the ledger's end", before.revision - known);
+    assert!(said(&restored).contains(&told), "{}", said(&restored));
+    scene.start_all().await;
+    let status = scene.status().await;
+    assert_eq!(status.observing.and_then(|it| it.accepted_loss), None, "nothing was lost");
+    assert_eq!(status.revision, before.revision);
+    for number in 0..2 * scene.each {
+        assert_eq!(scene.code_of_secret(number).await, "no_secret", "of credential {number}");
+    }
+    let consumer = scene.consumer().await;
+    assert!(consumer.delivered_up_to >= before.consumer.delivered_up_to, "{consumer:?}");
+    let edge = scene.cluster.client(scene.cluster.consumer_token("edge").await);
+    let again = edge.acknowledge(ReceiptStage::Enforced, [1..=before.revision], "").await.unwrap();
+    assert_eq!(again, before.revision, "it may answer for all that it was handed");
+    scene.confirm_and_wait().await;
+    assert_eq!(scene.logins(&grants).await, 0, "of the old logins are honoured");
+    let request = v1::GetGrantRequest { id: grants[0].id.clone() };
+    let grant = scene.client.get_grant(request).await.unwrap().grant.unwrap();
+    assert_eq!(grant.stage, "awaiting-review", "{grant:?}");
+}
+
 /// A cluster with credentials at a demo service.
 struct Scene {
     cluster: Cluster,
@@ -390,6 +443,36 @@ impl Scene {
         assert!(secret.version > 2, "version {} was given out before", secret.version);
         assert!(self.logs_in(&secret.username, &secret.password).await);
         eventually("nothing to be under way", WITHIN, async || {
+            let status = self.status().await;
+            if status.open_rotations == 0 { Ok(()) } else { Err(status.open_rotations) }
+        })
+        .await;
+    }
+
+    /// What the consumer has kept of the feed up to `revision`, in two runs of which the first was cut off within a line.
+    fn record_of_a_consumer(&self, revision: u64) -> PathBuf {
+        let path = self.cluster.folder().join("edge.jsonl");
+        let keep = |count: u64| {
+            let (count, file) = (count.to_string(), path.to_str().unwrap());
+            let watch = ["feed", "watch", "--consumer", "edge", "--keep", file, "-n", &count, "-o", "json"];
+            let kept = self.cluster.cli(watch);
+            assert!(kept.status.success(), "{}", said(&kept));
+            kept.stdout
+        };
+        let first = keep(3);
+        let mut torn = first.clone();
+        torn.extend(b"{\"type\":\"event\",\"revis");
+        fs::write(&path, torn).unwrap();
+        let rest = keep(revision - 3);
+        assert_eq!(fs::read(&path).unwrap(), [first, rest].concat(), "what is kept is what is told");
+        path
+    }
+
+    async fn confirm_and_wait(&self) {
+        let confirm = ["cluster", "snapshot", "confirm", "--reason", "looked at", "--yes"];
+        let confirmed = self.cluster.cli(confirm);
+        assert!(confirmed.status.success(), "{}", said(&confirmed));
+        eventually("nothing to be under way", CARRIED_OUT_WITHIN, async || {
             let status = self.status().await;
             if status.open_rotations == 0 { Ok(()) } else { Err(status.open_rotations) }
         })

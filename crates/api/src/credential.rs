@@ -4,6 +4,7 @@ use model::{
     State,
     command::PutCredential,
     credential::{Credential, Placement, SharedException, Strategy, Version},
+    ledger::Look,
     time::Time,
 };
 
@@ -42,7 +43,7 @@ pub fn shown(state: &State, row: &Credential) -> v1::Credential {
         .rev()
         .enumerate()
         .filter(|(age, version)| *age < VERSIONS_SHOWN || version.state.is_live())
-        .map(|(_, version)| v1::Version::from(version))
+        .map(|(_, version)| v1::Version { look: look(state, version), ..v1::Version::from(version) })
         .collect();
     versions.reverse();
     v1::Credential {
@@ -71,7 +72,19 @@ impl From<&Version> for v1::Version {
             verified_ms: or_zero(row.verified),
             revoked_ms: or_zero(row.revoked),
             refused_ms: or_zero(row.refused),
+            look: None,
         }
+    }
+}
+
+/// What logging in with `version` has found, while a restored cluster observes.
+fn look(state: &State, version: &Version) -> Option<v1::Look> {
+    state.looks().get(&(version.credential.clone(), version.number)).map(v1::Look::from)
+}
+
+impl From<&Look> for v1::Look {
+    fn from(row: &Look) -> Self {
+        Self { found: row.found.as_str().to_owned(), at_ms: row.at.0, note: row.note.clone() }
     }
 }
 

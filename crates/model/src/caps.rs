@@ -64,6 +64,18 @@ pub const CERTIFICATES: usize = 10_000;
 pub const CERTIFICATE_KEPT_AFTER_END: Span = Span::days(7);
 /// Longest text of one ledger entry, in bytes; what is longer is cut.
 pub const LEDGER_TEXT_BYTES: usize = 256;
+/// Most versions of which one command says what a probe has found.
+pub const LOOKS: usize = 256;
+/// Longest note on what a probe has found, in bytes; what is longer is cut.
+pub const LOOK_NOTE_BYTES: usize = 256;
+/// How long after a version could not be asked about it is asked about again, while a restored cluster observes.
+pub const LOOK_AGAIN_AFTER: Span = Span::minutes(1);
+/// Most events that are taken in from the records of consumers when a cluster is put back.
+pub const SEEN_EVENTS: usize = 1_000_000;
+/// Highest revision, grant or revocation that such a record may name: more than a cluster gives out in a lifetime.
+pub const SEEN_REVISION: u64 = 1 << 48;
+/// Highest version that such a record may name.
+pub const SEEN_VERSION: u32 = 1 << 30;
 /// Shortest life of a join token.
 pub const JOIN_TOKEN_MIN: Span = Span::seconds(1);
 /// Longest life of a join token.

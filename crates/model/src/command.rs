@@ -6,11 +6,13 @@ mod body;
 mod certificate;
 mod key;
 mod membership;
+mod restore;
 
 pub use body::*;
 pub use certificate::*;
 pub use key::*;
 pub use membership::*;
+pub use restore::*;
 
 /// The encoding that [`Stamped::encode`] writes.
 const VERSION: u8 = 1;
@@ -226,6 +228,10 @@ commands! {
     131 "cluster.restore.confirm" ConfirmRestore;
     /// Records that a backup is taken, before it is.
     132 "cluster.snapshot.save" RecordBackup;
+    /// Records that a backup was handed out whole.
+    133 "cluster.snapshot.taken" BackupTaken;
+    /// Records what probes have found while a restored cluster observes.
+    134 "cluster.restore.look" RecordLooks;
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
     identity::Identity,
     index::Index,
     key::{DataKey, RootKey},
-    ledger::{LedgerEntry, LedgerHead, Lost, Restoration},
+    ledger::{LastBackup, LedgerEntry, LedgerHead, Look, Lost, Restoration},
     membership::{JoinToken, Membership},
     name::ScheduleName,
     node::Node,
@@ -107,6 +107,8 @@ pub struct State {
     pub(crate) ledger: Table<LedgerHead>,
     pub(crate) restoration: Table<Restoration>,
     pub(crate) lost: Table<Lost>,
+    pub(crate) last_backup: Table<LastBackup>,
+    pub(crate) looks: Table<Look>,
     /// Entries of the ledger that were not handed out yet.
     pub(crate) stated: Vec<LedgerEntry>,
     pub(crate) memberships: Table<Membership>,
@@ -135,7 +137,7 @@ macro_rules! each_table {
     (@list $rule:ident $($args:tt)*) => {
         each_table!(@$rule [meta identities targets stores credentials versions schedules rotations events revocations
             consumers grants tokens nodes audit certificates revoked_nodes memberships join_tokens ledger restoration
-            lost data_keys root_keys] $($args)*)
+            lost data_keys root_keys last_backup looks] $($args)*)
     };
     (@pairs [$($name:ident)*] $state:ident, $part:ident, $table:ident, $other:ident, $do:expr) => {
         $({
@@ -192,6 +194,8 @@ impl State {
             .chain(self.lost.records())
             .chain(self.data_keys.records())
             .chain(self.root_keys.records())
+            .chain(self.last_backup.records())
+            .chain(self.looks.records())
     }
 
     /// Builds a state from records.

@@ -13,7 +13,7 @@ use crate::{
     grant::Grant,
     identity::Identity,
     key::{DataKey, DataKeyState, RootKey, RootKeyState},
-    ledger::{Lost, Restoration},
+    ledger::{LastBackup, Look, Lost, Restoration},
     membership::{JoinToken, Membership},
     name::{CredentialName, TargetName},
     node::Node,
@@ -78,6 +78,8 @@ tables! {
     restoration: Restoration;
     /// Credentials whose current secret was lost by that.
     lost: Lost;
+    /// What probes have found since then, by credential and version; empty once it was confirmed.
+    looks: Look;
     /// What was decided about nodes that came or went, by id.
     memberships: Membership;
     /// Join tokens by name.
@@ -85,6 +87,18 @@ tables! {
 }
 
 impl State {
+    /// The last backup that was handed out whole.
+    #[must_use]
+    pub fn last_backup(&self) -> Option<&LastBackup> {
+        self.last_backup.get(&0)
+    }
+
+    /// When the first thing was done; [`Time`] 0 before it.
+    #[must_use]
+    pub fn founded(&self) -> Time {
+        self.audit.values().next().map(|record| record.at).unwrap_or_default()
+    }
+
     /// Model time: the latest stamp seen.
     #[must_use]
     pub fn now(&self) -> Time {

@@ -1,9 +1,9 @@
-//! What a fuzzer is let at: bearer tokens, join tokens and configurations. Each function takes any text and must return. They are
-//! run as ordinary tests below, and for hours by the targets in `fuzz/`.
+//! What a fuzzer is let at: bearer tokens, join tokens, configurations and the records of consumers. Each function takes any text and
+//! must return. They are run as ordinary tests below, and for hours by the targets in `fuzz/`.
 
 use secrecy::ExposeSecret as _;
 
-use crate::{config::Config, join::JoinToken, token::Bearer};
+use crate::{config::Config, consumer_file, join::JoinToken, token::Bearer};
 
 /// What stands after `Bearer` in a request.
 ///
@@ -31,6 +31,18 @@ pub fn join_token(text: &str) {
 pub fn config(text: &str) {
     if let Ok(config) = toml::from_str::<Config>(text) {
         let _ = (config.check(), config.peer_addresses(), config.schedule_floor());
+    }
+}
+
+/// The record of a consumer that is given to a restore.
+///
+/// # Panics
+///
+/// When it tells of an event beyond the last revision that it says it has seen.
+pub fn consumer_file(text: &str) {
+    if let Ok(seen) = consumer_file::read_from(text.as_bytes()) {
+        assert!(seen.events().all(|event| (1..=seen.revision()).contains(&event.revision)));
+        assert!(seen.complete_up_to(0) <= seen.revision());
     }
 }
 
@@ -74,5 +86,14 @@ mod tests {
             schedule_floor_ms = 60000
         "#;
         survives_text(INPUTS / 4, &[whole], config);
+    }
+
+    #[test]
+    fn records_of_consumers_of_any_content_are_read_or_refused() {
+        let event = r#"{"type":"event","revision":1,"at":"2026-09-21T14:13:20.123Z","kind":"credential-revoked","credential":"orders-db","version":2,"target":"pg","reasonCode":"hold","revocation":"rev-4","deadline":null}"#;
+        let grant = r#"{"type":"event","revision":2,"kind":"grant-ended","grant":"bg-3","target":"pg","reasonCode":"break-glass-ended"}"#;
+        let snapshot = r#"{"type":"snapshot","revision":3,"versions":[{"credential":"orders-db","version":3,"state":"active"}]}"#;
+        let whole = [event, grant, snapshot, r#"{"type":"heartbeat","revision":4}"#].join("\n");
+        survives_text(INPUTS, &[&whole[..], event, grant], super::consumer_file);
     }
 }

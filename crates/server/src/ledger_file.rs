@@ -101,6 +101,12 @@ pub fn read(path: &Path) -> io::Result<Entries> {
     })))
 }
 
+/// Whether a ledger may be at `path` even though it holds no entry: a file, or the data folder of a node. A folder with
+/// nothing in it is no ledger.
+pub(crate) fn is_ledger(path: &Path) -> bool {
+    path.is_file() || path.join("ledger").is_dir()
+}
+
 fn damaged(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

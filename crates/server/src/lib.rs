@@ -5,6 +5,7 @@ mod admin;
 pub mod clock;
 pub mod config;
 pub mod consensus;
+pub mod consumer_file;
 mod denied;
 mod edge;
 mod feed;

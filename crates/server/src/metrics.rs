@@ -138,6 +138,12 @@ fn held(figures: &mut Figures, state: &State, now: Time) {
     figures.set("schedules_overdue", "Schedules whose instant has passed without a rotation", count(overdue));
     figures.set("feed_revision", "The last revision of the feed", state.revision());
     figures.set("audit_records", "Records in the audit log", state.audit_head().sequence);
+    let backup = state.last_backup().map_or(0, |backup| backup.at.0 / 1_000);
+    figures.set(
+        "last_backup_timestamp_seconds",
+        "When the last backup was taken; 0 before the first",
+        backup,
+    );
     let reviews = state.reviews_due(now).count();
     figures.set(
         "reviews_overdue",
@@ -238,6 +244,7 @@ mod tests {
             "revolve_storage_full",
             "revolve_calls_waiting",
             "revolve_restore_observing",
+            "revolve_last_backup_timestamp_seconds",
         ] {
             assert!(text.contains(&format!("# HELP {name} ")), "{text}");
             assert!(text.contains(&format!("\n{name} 0.0\n")), "{text}");

@@ -228,6 +228,7 @@ impl Server {
         let context = shared.context(bootstrap);
         tasks.spawn(reconcile::leader::run(context.clone(), shutdown.clone()));
         tasks.spawn(reconcile::keys::run(context.clone(), shutdown.clone()));
+        tasks.spawn(reconcile::look::run(context.clone(), shutdown.clone()));
         tasks.spawn(reconcile::worker::run(context, shutdown.clone()));
         let (telling, unfit) = watch::channel(None);
         tasks.spawn(keys::watch::run(Arc::clone(&shared), files, telling, shutdown.clone()));

@@ -2,6 +2,8 @@
 //! that is found, and the data folder of the first node of a new cluster. Nothing that was revoked, rotated, ended or
 //! removed after the backup comes back.
 
+mod records;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -10,7 +12,7 @@ use std::{
 use cluster::Found;
 use model::{
     Restore, State, Summary,
-    ledger::{BrokenLedger, LedgerEntry, LedgerHead},
+    ledger::{BrokenLedger, LedgerEntry, LedgerHead, Seen, Unbelievable, What},
     name::NodeId,
     table::{LoadError, Record},
     time::Time,
@@ -20,7 +22,11 @@ use workers::{
     backup::{About, BackupError, Reader},
 };
 
-use crate::ledger_file;
+use records::Records;
+
+use crate::{consumer_file, ledger_file};
+
+pub use records::Kept;
 
 /// Revisions that are left out when it is accepted that some may be lost, so that none is given to another event.
 const GAP: u64 = 1_000_000;
@@ -31,6 +37,8 @@ pub struct Order<'a> {
     pub backup: &'a Path,
     /// Files and data folders in which a ledger may be; the newest one that continues the backup counts.
     pub ledgers: &'a [PathBuf],
+    /// What consumers have kept of the feed: what died in it stays dead, also behind the ledger's end.
+    pub consumers: &'a [Kept],
     /// A revision that a consumer or someone else is known to have seen.
     pub seen_revision: u64,
     /// Why it is accepted that what was stated since the backup may be lost.
@@ -95,6 +103,39 @@ pub enum RestoreError {
         /// What was seen.
         seen: u64,
     },
+    /// Consumers have seen more than the ledger and they themselves can tell.
+    #[error(
+        "the newest ledger ends at revision {found}, consumers have seen revision {seen}, and nobody tells what revision {missing} said"
+    )]
+    Untold {
+        /// The last revision in the ledger.
+        found: u64,
+        /// What was seen.
+        seen: u64,
+        /// The first that nobody tells.
+        missing: u64,
+    },
+    /// The record of a consumer cannot be used.
+    #[error("the record `{file}` of a consumer cannot be used")]
+    Record {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: consumer_file::Unreadable,
+    },
+    /// The records of the consumers are too much together.
+    #[error("the records of the consumers cannot be used together")]
+    Together(#[source] Unbelievable),
+    /// A consumer and something else tell one revision in two ways.
+    #[error("`{file}` and {other} contradict each other: each tells revision {revision} in its own way")]
+    Contradicted {
+        /// The revision.
+        revision: u64,
+        /// The record of the consumer.
+        file: PathBuf,
+        /// What else tells of it.
+        other: String,
+    },
     /// Two ledgers contradict each other.
     #[error(
         "`{0}` is not of this cluster, or has gone another way since entry {1}: its entries contradict the others"
@@ -151,22 +192,13 @@ pub fn restore(order: &Order<'_>) -> Result<Done, RestoreError> {
     if newest.is_none() && order.accept_loss.is_none() {
         return Err(RestoreError::NoLedger { head: head.sequence, looked: looked_at(order.ledgers) });
     }
+    let records = Records::read(order.consumers)?;
+    records.check(&state, newest.as_ref())?;
     let known = match &newest {
         Some(newest) => last_revision(newest, head)?.max(about.revision),
         None => about.revision,
     };
-    let is_too_old = known < order.seen_revision;
-    if is_too_old && order.accept_loss.is_none() {
-        return Err(RestoreError::TooOld { found: known, seen: order.seen_revision });
-    }
-    let loss = newest.is_none() || is_too_old;
-    let how = Restore {
-        at: order.at,
-        by: order.by.clone(),
-        backup_at: about.created_at,
-        accepted_loss: order.accept_loss.clone().filter(|_| loss),
-        gap: if loss { GAP.max(order.seen_revision.saturating_sub(known)) } else { 0 },
-    };
+    let how = weigh(order, &about, records.all, known, newest.is_some())?;
     let entries: Box<dyn Iterator<Item = Result<LedgerEntry, RestoreError>>> = match &newest {
         Some(newest) => Box::new(newest.entries_behind(head)?.map(|entry| entry.map_err(RestoreError::from))),
         None => Box::new(std::iter::empty()),
@@ -174,7 +206,40 @@ pub fn restore(order: &Order<'_>) -> Result<Done, RestoreError> {
     let summary = state.restore(entries, &how)?;
     write(order, &mut state, newest.as_ref())?;
     let ledger = newest.map(|newest| newest.path);
-    Ok(Done { about, ledger, summary, loss_accepted: loss, revision: state.revision() })
+    let loss_accepted = how.accepted_loss.is_some();
+    Ok(Done { about, ledger, summary, loss_accepted, revision: state.revision() })
+}
+
+/// Whether what is known reaches as far as what was seen, and how to go on.
+fn weigh(
+    order: &Order<'_>,
+    about: &About,
+    seen: Seen,
+    known: u64,
+    has_ledger: bool,
+) -> Result<Restore, RestoreError> {
+    let told = seen.complete_up_to(known);
+    let problem = if told < seen.revision() {
+        Some(RestoreError::Untold { found: known, seen: seen.revision(), missing: told + 1 })
+    } else if told < order.seen_revision {
+        Some(RestoreError::TooOld { found: told, seen: order.seen_revision })
+    } else {
+        None
+    };
+    let is_lost = problem.is_some() || !has_ledger;
+    match problem {
+        Some(problem) if order.accept_loss.is_none() => return Err(problem),
+        Some(_) | None => {}
+    }
+    let reached = known.max(seen.revision());
+    Ok(Restore {
+        at: order.at,
+        by: order.by.clone(),
+        backup_at: about.created_at,
+        accepted_loss: order.accept_loss.clone().filter(|_| is_lost),
+        gap: if is_lost { GAP.max(order.seen_revision.saturating_sub(reached)) } else { 0 },
+        seen,
+    })
 }
 
 fn write(order: &Order<'_>, state: &mut State, newest: Option<&Source>) -> Result<(), RestoreError> {
@@ -240,7 +305,12 @@ fn newest(paths: &[PathBuf], head: LedgerHead) -> Result<Option<Source>, Restore
 fn scan(path: &Path, head: LedgerHead) -> Result<Option<LedgerHead>, RestoreError> {
     let mut last: Option<LedgerHead> = None;
     let mut continues = head.sequence == 0;
-    for entry in ledger_file::read(path)? {
+    let mut entries = ledger_file::read(path)?.peekable();
+    if head.sequence == 0 && entries.peek().is_none() && ledger_file::is_ledger(path) {
+        // Nothing was stated before the backup, and nothing after it.
+        return Ok(Some(head));
+    }
+    for entry in entries {
         // What is torn or damaged ends a ledger; another one may go further.
         let Some(entry) = entry.ok().filter(|entry| entry.check().is_ok()) else { break };
         match last.map_or(Ok(()), |last| entry.check_behind(last)) {
@@ -262,11 +332,20 @@ fn scan(path: &Path, head: LedgerHead) -> Result<Option<LedgerHead>, RestoreErro
     Ok(last.filter(|_| continues))
 }
 
+/// The last revision that it tells of, or has left out.
 fn last_revision(newest: &Source, head: LedgerHead) -> Result<u64, RestoreError> {
     let mut revision = 0;
     for entry in newest.entries_behind(head)? {
-        if let model::ledger::What::Event(event) = entry?.statement()?.what {
-            revision = event.revision;
+        match entry?.statement()?.what {
+            What::Event(event) => revision = event.revision,
+            What::Restored { next_revision, .. } => revision = next_revision.saturating_sub(1),
+            What::Version(_)
+            | What::Current { .. }
+            | What::Revocation(_)
+            | What::Grant(_)
+            | What::TokenRevoked(_)
+            | What::Removed { .. }
+            | What::Cursors(_) => {}
         }
     }
     Ok(revision)
@@ -279,3 +358,6 @@ fn looked_at(paths: &[PathBuf]) -> String {
     let names: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
     format!(" (looked at {})", names.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

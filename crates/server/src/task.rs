@@ -12,7 +12,7 @@ use model::{
 };
 use workers::{
     Login, Password, Task,
-    task::{Grant, Held, Placed, Rotation, Subject},
+    task::{Grant, Held, Look, Placed, Rotation, Subject},
 };
 
 use crate::keys::{KeyError, Keyring};
@@ -49,11 +49,30 @@ pub(crate) fn build(state: &State, keys: &Keyring, work: &Work) -> Result<Task, 
         Job::Grant(id) => grant(state, keys, id)?,
     };
     let target = find_target(state, &target)?;
-    let admin = match &target.admin {
-        Some(sealed) => Some(open(state, keys, sealed, &associated::target(&target.name))?),
-        None => None,
-    };
+    let admin = admin(state, keys, &target)?;
     Ok(Task { step: work.step, subject, target, admin, data_key, failures: work.failures })
+}
+
+/// What is needed to log in with a version once.
+pub(crate) fn look(
+    state: &State,
+    keys: &Keyring,
+    name: &CredentialName,
+    number: u32,
+) -> Result<Look, TaskError> {
+    let gone = |what: String| TaskError::Gone(what);
+    let credential = state.credentials().get(name).ok_or_else(|| gone(format!("credential `{name}`")))?;
+    let target = find_target(state, &credential.target)?;
+    let admin = admin(state, keys, &target)?;
+    let held =
+        held(state, keys, name, number)?.ok_or_else(|| gone(format!("the secret of `{name}@{number}`")))?;
+    Ok(Look { target, admin, login: held.login })
+}
+
+/// The opened password of the target's administrative user.
+fn admin(state: &State, keys: &Keyring, target: &Target) -> Result<Option<Password>, TaskError> {
+    let opened = |sealed| open(state, keys, sealed, &associated::target(&target.name));
+    target.admin.as_ref().map(opened).transpose()
 }
 
 fn rotation(state: &State, keys: &Keyring, id: RotationId) -> Result<(Subject, TargetName), TaskError> {

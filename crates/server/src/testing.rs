@@ -6,15 +6,19 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use cluster::{Progress, SteerError};
 use futures::future::BoxFuture;
 use model::{
     State,
-    command::{Command, IssueToken, Stamped},
-    name::NodeId,
+    command::{Adopt, Command, IssueToken, PutCredential, PutIdentity, PutTarget, Stamped},
+    credential::Strategy,
+    name::{CredentialName, NodeId},
     outcome::Outcome,
+    sealed::associated,
+    target::SecretPolicy,
     time::{Span, Time},
     token::Role,
 };
@@ -25,6 +29,7 @@ use tonic::Request;
 
 use crate::{
     admin,
+    clock::Runtime,
     config::Config,
     consensus::{Consensus, Member, Standing, Unagreed},
     edge::{Edge, Limits},
@@ -150,6 +155,71 @@ impl Consensus for Alone {
     }
 }
 
+/// The one node leads; time passes when it is waited for.
+#[derive(Clone)]
+pub(crate) struct Leading(pub(crate) Arc<Alone>);
+
+impl Consensus for Leading {
+    fn propose(&self, actor: String, command: Command) -> BoxFuture<'_, Result<Outcome, Unagreed>> {
+        self.0.propose(actor, command)
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Arc<State>, Unagreed>> {
+        self.0.read()
+    }
+
+    fn local(&self) -> Arc<State> {
+        self.0.local()
+    }
+
+    fn watch(&self) -> watch::Receiver<Progress> {
+        self.0.watch()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { is_leader: true, ..self.0.standing() }
+    }
+
+    fn transfer_leader(&self, to: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        self.0.transfer_leader(to)
+    }
+
+    fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
+        self.0.permit_rejoin(node)
+    }
+
+    fn ledger(
+        &self,
+        after: u64,
+        bytes: usize,
+    ) -> BoxFuture<'_, std::io::Result<Vec<model::ledger::LedgerEntry>>> {
+        self.0.ledger(after, bytes)
+    }
+
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+}
+
+impl Runtime for Leading {
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.pass(Span(u64::try_from(duration.as_millis()).unwrap()));
+        Box::pin(tokio::task::yield_now())
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        drop(tokio::spawn(task));
+    }
+}
+
 fn configuration() -> Config {
     let text = "node = 1\ndata = \"d\"\n[listen]\nclient = \"127.0.0.1:1\"\npeer = \"127.0.0.1:2\"\n[peers]\n1 = \"127.0.0.1:2\"";
     toml::from_str(text).unwrap()
@@ -217,5 +287,43 @@ impl Node {
 
     pub(crate) fn feed(&self) -> feed::Service {
         feed::Service::new(Arc::clone(&self.edge))
+    }
+}
+
+/// Declares credentials with an adopted first version, all of one identity at one target `db`.
+pub(crate) fn declare(alone: &Alone, keys: &Keyring, names: impl IntoIterator<Item = String>) {
+    let put = |command: Command| drop(alone.apply("test", command).unwrap());
+    put(PutIdentity {
+        name: "orders".parse().unwrap(),
+        owner: "team-orders".into(),
+        purpose: "reads orders".into(),
+        workload: "orders-api".into(),
+        environment: "test".into(),
+        review_by: Time(5_000_000_000_000),
+    }
+    .into());
+    put(PutTarget {
+        name: "db".parse().unwrap(),
+        provider: "postgres".into(),
+        params: [("host".to_owned(), "localhost".to_owned())].into(),
+        admin: None,
+        secrets: SecretPolicy::default(),
+        break_glass_roles: Vec::new(),
+    }
+    .into());
+    for username in names {
+        let name: CredentialName = username.parse().unwrap();
+        let sealed = keys.seal(&alone.local(), &"adopted".into(), &associated::version(&name, 1)).unwrap();
+        put(PutCredential {
+            name,
+            identity: "orders".parse().unwrap(),
+            target: "db".parse().unwrap(),
+            strategy: Strategy::SingleUser { username: username.clone() },
+            stores: vec![],
+            workloads: vec![],
+            shared: None,
+            adopt: Some(Adopt { username, version: 1, sealed }),
+        }
+        .into());
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     retry,
     secret::{Login, Password},
     store,
-    task::{Grant, Held, Rotation, Subject, Task},
+    task::{Grant, Held, Look, Rotation, Subject, Task},
 };
 
 /// Random characters in the name of a temporary user, so that two clusters at one target do not meet.
@@ -31,6 +31,25 @@ pub async fn perform(task: &Task, within: Duration) -> StepOutcome {
         Err(Fault { effect: Effect::Unknown, ..Fault::retryable(message) })
     });
     outcome.unwrap_or_else(|fault| failed(task, fault))
+}
+
+/// Attempts to log in once within `within`, and changes nothing. Says what was found, and why in words for people.
+pub async fn look(look: &Look, within: Duration) -> (Liveness, String) {
+    let provider = match provider::connect(&look.target, look.admin.clone()) {
+        Ok(provider) => provider,
+        Err(fault) => return (Liveness::Unknown, fault.message),
+    };
+    match timeout(within, provider.probe(&look.login)).await {
+        Ok(probe) => {
+            let found = probe.liveness();
+            match probe {
+                Probe::Live => (found, String::new()),
+                Probe::Admitted(why) | Probe::Refused(why) => (found, why),
+                Probe::Unknown(fault) => (found, fault.message),
+            }
+        }
+        Err(_) => (Liveness::Unknown, format!("no answer within {} ms", within.as_millis())),
+    }
 }
 
 /// What a fault means for the step: only an install may have to be called unknown.

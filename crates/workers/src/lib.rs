@@ -23,7 +23,7 @@ pub mod store;
 pub mod task;
 
 pub use fault::{Effect, Fault};
-pub use job::perform;
+pub use job::{look, perform};
 pub use root_key::RootKey;
 pub use seal::DataKey;
 pub use secret::{Login, Password};

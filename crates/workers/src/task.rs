@@ -101,3 +101,14 @@ pub struct Grant {
     /// When it ends whatever happens; the target is told as well.
     pub valid_until: Time,
 }
+
+/// One attempt to log in, to see whether a version is honoured.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Where.
+    pub target: Target,
+    /// The password of the target's administrative user; nothing is done with it.
+    pub admin: Option<Password>,
+    /// The version's user and its password.
+    pub login: Login,
+}

@@ -1,15 +1,25 @@
 //! `revolve feed`.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    fs::File,
+    io::Write as _,
+    ops::RangeInclusive,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use client::{ReceiptStage, SubscribeOptions, Update};
 use serde::Serialize;
+use server::consumer_file;
 
 use super::text;
 use crate::{
     app::{self, App},
-    exit::{Exit, Outcome},
+    exit::{Exit, Failure, Outcome},
+    output,
     show::Entry,
 };
 
@@ -31,6 +41,9 @@ pub struct Watch {
     /// The last revision already seen
     #[arg(long, value_name = "REVISION", default_value_t = 0)]
     after: u64,
+    /// Keep it in this file as well, one JSON object in each line, and go on where the file ends; a restore takes it
+    #[arg(long, value_name = "FILE", conflicts_with = "after")]
+    keep: Option<PathBuf>,
     /// Every event, for roles that may see them
     #[arg(long, conflicts_with = "consumer")]
     all: bool,
@@ -94,7 +107,9 @@ pub async fn run(app: &App, verb: Verb) -> Outcome {
 }
 
 async fn follow(app: &App, watch: Watch) -> Outcome {
-    let Watch { after, all, consumer, count, heartbeats } = watch;
+    let Watch { after, keep, all, consumer, count, heartbeats } = watch;
+    let mut keeper = keep.as_deref().map(Keeper::open).transpose()?;
+    let after = keeper.as_ref().map_or(after, |keeper| keeper.revision);
     let whose = match (&consumer, all) {
         (Some(name), _) => format!(" --consumer {name}"),
         (None, true) => " --all".to_owned(),
@@ -106,10 +121,14 @@ async fn follow(app: &App, watch: Watch) -> Outcome {
     let mut left = count.unwrap_or(u64::MAX);
     while left > 0 {
         let update = feed.next().await?;
-        app::on_interrupt_say(Some(format!(
-            "go on with `revolve feed watch{whose} --after {}`",
-            feed.progress().position()
-        )));
+        if let Some(keeper) = &mut keeper {
+            keeper.keep(&update)?;
+        }
+        let from = match &keep {
+            Some(path) => format!("--keep {}", path.display()),
+            None => format!("--after {}", feed.progress().position()),
+        };
+        app::on_interrupt_say(Some(format!("go on with `revolve feed watch{whose} {from}`")));
         if heartbeats || !matches!(update, Update::CaughtUp { .. }) {
             app.output.next(&Entry::from(&update))?;
         }
@@ -118,6 +137,41 @@ async fn follow(app: &App, watch: Watch) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The file in which what was told is kept.
+struct Keeper {
+    file: File,
+    /// The last revision in it.
+    revision: u64,
+}
+
+impl Keeper {
+    /// Opens a file to go on behind its last line, or makes it.
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let unusable = || format!("`{}` cannot be used", path.display());
+        let mut revision = 0;
+        if path.exists() {
+            // A line that was cut short by a crash is told again.
+            output::cut_torn_line(path).with_context(unusable)?;
+            revision = consumer_file::read(path).with_context(unusable)?.revision();
+        }
+        let file = File::options().append(true).create(true).mode(0o600).open(path).with_context(unusable)?;
+        Ok(Self { file, revision })
+    }
+
+    /// Written and on the disk before it is shown: what was acted on can be proven to have been told.
+    fn keep(&mut self, update: &Update) -> Result<(), Failure> {
+        if matches!(update, Update::CaughtUp { .. }) {
+            return Ok(());
+        }
+        let line = output::json_line(&Entry::from(update)).context("an update cannot be written")?;
+        self.file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .context("what was told cannot be kept")?;
+        Ok(())
+    }
 }
 
 fn range(text: &str) -> Result<RangeInclusive<u64>, String> {

@@ -1,7 +1,7 @@
 //! `revolve ledger`.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -140,10 +140,7 @@ impl Sink {
         let mut held = None;
         if path.exists() {
             // A line that was cut short by a crash is written again.
-            let text = fs::read(path).with_context(unusable)?;
-            let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
-            let file = File::options().write(true).open(path).with_context(unusable)?;
-            file.set_len(end as u64).with_context(unusable)?;
+            output::cut_torn_line(path).with_context(unusable)?;
             let (head, problem) = last_sound(path).with_context(unusable)?;
             if let Some(problem) = problem {
                 return Err(Failure::refused(

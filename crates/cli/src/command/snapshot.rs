@@ -10,11 +10,11 @@ use std::{
 use anyhow::Context as _;
 use api::v1::{ConfirmRestoreRequest, SaveSnapshotRequest};
 use clap::{Args, Subcommand};
-use model::name::NodeId;
+use model::name::{ConsumerName, NodeId};
 use server::{
     backup::{About, BackupError, Reader, RootKey},
     config::Config,
-    restore::{self, Done, Order, RestoreError},
+    restore::{self, Done, Kept, Order, RestoreError},
 };
 
 use super::text;
@@ -67,6 +67,9 @@ pub struct Restore {
     /// A ledger: an exported file, or the data folder of an old node; the newest one counts
     #[arg(long = "ledger", value_name = "PATH")]
     ledgers: Vec<PathBuf>,
+    /// A file with what a consumer saw, as `revolve feed watch -o json` writes it; with NAME= it is of that consumer
+    #[arg(long = "consumer", value_name = "[NAME=]FILE", value_parser = kept)]
+    consumers: Vec<Kept>,
     /// A revision that somebody, such as a consumer, is known to have seen
     #[arg(long, value_name = "REVISION", default_value_t = 0)]
     seen_revision: u64,
@@ -186,6 +189,7 @@ fn put_back(app: &App, args: Restore) -> Outcome {
     let order = Order {
         backup: &args.file,
         ledgers: &args.ledgers,
+        consumers: &args.consumers,
         seen_revision: args.seen_revision,
         accept_loss: args.reason.filter(|_| args.accept_loss),
         by: "operator".to_owned(),
@@ -197,7 +201,9 @@ fn put_back(app: &App, args: Restore) -> Outcome {
     };
     let done = restore::restore(&order).map_err(|error| refused(&error))?;
     said(app, &done, &config.data, &args.config)?;
-    let attention = done.loss_accepted || !done.summary.unproven.is_empty() || !done.summary.lost.is_empty();
+    let summary = &done.summary;
+    let attention =
+        done.loss_accepted || summary.told > 0 || !summary.unproven.is_empty() || !summary.lost.is_empty();
     Ok(if attention { Exit::Attention } else { Exit::Done })
 }
 
@@ -228,6 +234,13 @@ fn refused(error: &RestoreError) -> Failure {
             "give `--ledger` with the data folder of any old node, or an exported ledger; without any: `--accept-loss --reason …`"
         }
         RestoreError::TooOld { .. } => "look for a newer ledger; without any: `--accept-loss --reason …`",
+        RestoreError::Untold { .. } => {
+            "look for a newer ledger, or for the record of a consumer of all events; without any: `--accept-loss --reason …`"
+        }
+        RestoreError::Contradicted { .. } => "leave out the one that is of another cluster, or was changed",
+        RestoreError::Record { .. } | RestoreError::Together(_) => {
+            "give the lines that `revolve feed watch -o json` wrote"
+        }
         RestoreError::Forked(..) => {
             "leave it out if it is of another cluster; else find out which one is true"
         }
@@ -244,6 +257,21 @@ fn refused(error: &RestoreError) -> Failure {
         RestoreError::Backup(_) | RestoreError::Io(_) | RestoreError::Ledger(_) => "use another copy",
     };
     Failure::refused(message, next)
+}
+
+/// `FILE`, or `NAME=FILE`; a path in which `=` stands is told by `./`.
+fn kept(text: &str) -> Result<Kept, String> {
+    let (consumer, path) = match text.split_once('=') {
+        Some((name, path)) if !name.contains('/') => {
+            let name = name.parse::<ConsumerName>().map_err(|error| error.to_string())?;
+            (Some(name), path)
+        }
+        Some(_) | None => (None, text),
+    };
+    if path.is_empty() {
+        return Err("no file is named".to_owned());
+    }
+    Ok(Kept { consumer, path: path.into() })
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

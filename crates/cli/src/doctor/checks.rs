@@ -1,8 +1,12 @@
 //! The checks: one small function each, and the table that lists them. A new one is a function and a line.
 
+mod restored;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::time::Span;
+
+use restored::{backup, logins, lost_secrets, observing};
 
 use super::{Examination, Finding, Severity};
 
@@ -29,7 +33,9 @@ pub(super) const CHECKS: &[(&str, Check)] = &[
     ("versions", versions),
     ("certificates", certificates),
     ("root-key", root_key),
+    ("backup", backup),
     ("observing", observing),
+    ("logins", logins),
     ("lost-secrets", lost_secrets),
     ("overdue-schedules", overdue_schedules),
     ("quarantined-rotations", quarantined),
@@ -282,37 +288,6 @@ fn root_key(seen: &Examination) -> Vec<Found> {
             })
         })
         .collect()
-}
-
-fn observing(seen: &Examination) -> Vec<Found> {
-    let observing = seen.status.iter().filter(|status| status.observing.is_some());
-    observing
-        .map(|_| {
-            found(
-                Severity::Critical,
-                "the state was put back from a backup, and nobody has confirmed it",
-                "no schedule fires and nothing is changed at a target",
-                "compare `revolve status` with the targets, then `revolve cluster snapshot confirm --reason …`",
-            )
-        })
-        .collect()
-}
-
-fn lost_secrets(seen: &Examination) -> Vec<Found> {
-    let lost = seen.status.iter().map(|status| &status.lost_secrets).filter(|names| !names.is_empty());
-    lost.map(|names| {
-        found(
-            Severity::Warning,
-            format!(
-                "the secrets of {} credentials were not in the backup: {}",
-                names.len(),
-                list(names.iter())
-            ),
-            "the cluster cannot hand them out, nor prove that they are dead",
-            "rotate them: `revolve schedule trigger NAME`",
-        )
-    })
-    .collect()
 }
 
 fn overdue_schedules(seen: &Examination) -> Vec<Found> {

@@ -1,6 +1,6 @@
 use api::v1::{
-    Consumer, GetClusterResponse, GetKeyStatusResponse, GetStatusResponse, Grant, Member, Restoration,
-    RootKey, Rotation,
+    Consumer, GetClusterResponse, GetKeyStatusResponse, GetStatusResponse, Grant, LastBackup, Look, Member,
+    OddVersion, Restoration, RootKey, Rotation,
 };
 
 use super::{Examination, Node, Report, Severity};
@@ -179,4 +179,42 @@ fn a_certificate_that_was_not_renewed_and_a_restore_that_nobody_confirmed_are_fo
     };
     let expected = [("observing", Severity::Critical), ("lost-secrets", Severity::Warning)];
     assert_eq!(with_status(restored), expected);
+}
+
+#[test]
+fn a_backup_that_is_missing_or_old_is_told_of() {
+    use Severity::{Notice, Warning};
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let at = |now_ms: u64, credentials: u32, last: Option<u64>| {
+        let mut seen = healthy();
+        seen.status = Some(GetStatusResponse { now_ms, credentials, ..Default::default() });
+        for node in &mut seen.nodes {
+            let answer = node.answer.as_mut().unwrap();
+            answer.founded_ms = DAY_MS;
+            answer.last_backup = last.map(|at_ms| LastBackup { at_ms, ..Default::default() });
+        }
+        found(&seen)
+    };
+    assert_eq!(at(50 * DAY_MS, 0, None), [], "there is nothing to back up");
+    assert_eq!(at(DAY_MS + 1, 3, None), [("backup", Notice)]);
+    assert_eq!(at(2 * DAY_MS + 1, 3, None), [("backup", Warning)]);
+    assert_eq!(at(50 * DAY_MS, 3, Some(43 * DAY_MS)), []);
+    assert_eq!(at(50 * DAY_MS, 3, Some(41 * DAY_MS)), [("backup", Warning)]);
+}
+
+#[test]
+fn what_a_restored_cluster_finds_at_its_targets_is_told_of() {
+    use Severity::{Critical, Warning};
+    let odd = |found: &str| OddVersion {
+        credential: format!("c-{found}"),
+        version: 1,
+        look: Some(Look { found: found.into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let odd = ["live", "refused", "absent", "unknown"].map(odd).to_vec();
+    let observing = Some(Restoration { odd, ..Default::default() });
+    let told = with_status(GetStatusResponse { observing, ..Default::default() });
+    let logins: Vec<_> =
+        told.into_iter().filter(|(check, _)| *check == "logins").map(|(_, how)| how).collect();
+    assert_eq!(logins, [Critical, Warning, Warning]);
 }

@@ -3,7 +3,11 @@
 mod table;
 pub mod when;
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal, Write},
+    path::Path,
+};
 
 use clap::ValueEnum;
 use model::time::Time;
@@ -257,7 +261,21 @@ fn json<T: Serialize + ?Sized>(value: &T) -> io::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
-fn json_line<T: Serialize>(value: &T) -> io::Result<String> {
+/// Takes away what stands behind the last whole line of a file.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn cut_torn_line(path: &Path) -> io::Result<()> {
+    let text = fs::read(path)?;
+    let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
+    File::options().write(true).open(path)?.set_len(end as u64)
+}
+
+/// The value in one line.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn json_line<T: Serialize>(value: &T) -> io::Result<String> {
     Ok(serde_json::to_string(value)? + "\n")
 }
 

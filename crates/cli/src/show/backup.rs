@@ -72,6 +72,7 @@ pub struct Put {
     backup_at: When,
     ledger: Option<String>,
     entries: u64,
+    told_by_consumers: u64,
     revision: u64,
     loss_accepted: bool,
     lost_secrets: Vec<String>,
@@ -91,6 +92,7 @@ impl Put {
             backup_at: When(done.about.created_at.0),
             ledger: done.ledger.as_ref().map(|path| path.display().to_string()),
             entries: done.summary.entries,
+            told_by_consumers: done.summary.told,
             revision: done.revision,
             loss_accepted: done.loss_accepted,
             lost_secrets: versions(&done.summary.lost),
@@ -110,6 +112,12 @@ impl Put {
             self.entries,
             self.revision,
         );
+        if self.told_by_consumers > 0 {
+            text.push_str(&format!(
+                "consumers {} events behind the ledger's end carried out; they know nothing of tokens and of what was removed\n",
+                self.told_by_consumers
+            ));
+        }
         let lists = [
             ("secret not in the backup, to be rotated", &self.lost_secrets),
             ("retired again once confirmed", &self.to_retire),

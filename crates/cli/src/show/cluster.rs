@@ -21,7 +21,19 @@ pub struct Cluster {
     changing: bool,
     peer_certificate_expires: When,
     client_certificate_expires: When,
+    last_backup: Option<LastBackup>,
     pub members: Vec<Member>,
+}
+
+/// The last backup that was handed out whole.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LastBackup {
+    at: When,
+    by: String,
+    applied: u64,
+    revision: u64,
+    ledger_entry: u64,
 }
 
 /// A node.
@@ -69,6 +81,13 @@ impl From<&v1::GetClusterResponse> for Cluster {
             changing: it.changing,
             peer_certificate_expires: When(it.peer_certificate_expires_ms),
             client_certificate_expires: When(it.client_certificate_expires_ms),
+            last_backup: it.last_backup.as_ref().map(|it| LastBackup {
+                at: When(it.at_ms),
+                by: it.by.clone(),
+                applied: it.applied,
+                revision: it.revision,
+                ledger_entry: it.ledger_entry,
+            }),
             members: it.members.iter().map(member).collect(),
         }
     }
@@ -112,6 +131,11 @@ impl Cluster {
         };
         let peer = when::seconds(Time(self.peer_certificate_expires.0));
         text.push_str(&format!("certs    of node-{} good until: peer port {peer}{client}\n", self.node));
+        let backup = self.last_backup.as_ref().map_or_else(
+            || "none yet: revolve cluster snapshot save FILE --reason …".to_owned(),
+            |it| format!("{} by {}, up to entry {}", when::cell(it.at.0, output.now()), it.by, it.applied),
+        );
+        text.push_str(&format!("backup   {backup}\n"));
         text.push_str(&format!("\n{}", output.table(&self.members)));
         let next: Vec<String> = self.members.iter().filter_map(Member::next).collect();
         if !next.is_empty() {
@@ -212,6 +236,23 @@ struct Observing {
     backup_entry: u64,
     ledger_entry: u64,
     accepted_loss: Option<String>,
+    to_look_at: u32,
+    log_in: u32,
+    refused: u32,
+    not_asked: u32,
+    odd: Vec<OddVersion>,
+}
+
+/// A version that is not found as it should be.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OddVersion {
+    credential: String,
+    version: u32,
+    state: String,
+    found: String,
+    at: When,
+    note: String,
 }
 
 impl From<&v1::GetStatusResponse> for Status {
@@ -243,6 +284,11 @@ impl From<&v1::GetStatusResponse> for Status {
                 backup_entry: it.backup_entry,
                 ledger_entry: it.ledger_entry,
                 accepted_loss: it.accepted_loss.clone(),
+                to_look_at: it.to_look_at,
+                log_in: it.log_in,
+                refused: it.refused,
+                not_asked: it.not_asked,
+                odd: it.odd.iter().map(Into::into).collect(),
             }),
             lost_secrets: it.lost_secrets.clone(),
         }
@@ -309,14 +355,62 @@ impl Observing {
             .as_ref()
             .map(|reason| format!("\nLOSS ACCEPTED: {reason}"))
             .unwrap_or_default();
+        let entries = match (self.backup_entry.saturating_add(1), self.ledger_entry) {
+            (first, last) if first > last => "no ledger entry carried out".to_owned(),
+            (first, last) if first == last => format!("ledger entry {first} carried out"),
+            (first, last) => format!("ledger entries {first} to {last} carried out"),
+        };
         format!(
-            "\nOBSERVING: put back at {} from a backup of {}, ledger entries {} to {} carried out. NOTHING FIRES.{loss}\n\
-             next: look at it, then: revolve cluster snapshot confirm --reason …\n",
+            "\nOBSERVING: put back at {} from a backup of {}, {entries}. NOTHING FIRES.{loss}\n\
+             {}next: look at it, then: revolve cluster snapshot confirm --reason …\n",
             when::seconds(Time(self.at.0)),
             when::seconds(Time(self.backup_at.0)),
-            self.backup_entry + 1,
-            self.ledger_entry,
+            self.found(),
         )
+    }
+
+    /// What logging in with what is held has found.
+    fn found(&self) -> String {
+        let asked = self.log_in + self.refused + self.not_asked;
+        let left = match self.to_look_at.saturating_sub(asked) {
+            0 => String::new(),
+            left => format!(", {left} still to be tried"),
+        };
+        let mut text = format!(
+            "logins    {} of {} versions log in, {} are refused, {} could not be asked{left}\n",
+            self.log_in, self.to_look_at, self.refused, self.not_asked
+        );
+        for odd in &self.odd {
+            text.push_str(&format!("  {}\n", odd.line()));
+        }
+        text
+    }
+}
+
+impl From<&v1::OddVersion> for OddVersion {
+    fn from(it: &v1::OddVersion) -> Self {
+        let look = it.look.clone().unwrap_or_default();
+        Self {
+            credential: it.credential.clone(),
+            version: it.version,
+            state: it.state.clone(),
+            found: look.found,
+            at: When(look.at_ms),
+            note: look.note,
+        }
+    }
+}
+
+impl OddVersion {
+    /// What is odd about it.
+    fn line(&self) -> String {
+        let what = match self.found.as_str() {
+            "live" => "is over and still LOGS IN; it is ended once confirmed",
+            "unknown" => "could not be asked",
+            _ => "is in use and REFUSED",
+        };
+        let why = if self.note.is_empty() { String::new() } else { format!(": {}", self.note) };
+        format!("{}@{} ({}) {what}{why}", self.credential, self.version, self.state)
     }
 }
 

@@ -134,3 +134,53 @@ impl Show for Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::event::{About, EventKind as Kind, ReasonCode};
+
+    use super::*;
+
+    fn line(update: &Update) -> String {
+        serde_json::to_string(&Entry::from(update)).unwrap()
+    }
+
+    #[test]
+    fn what_is_printed_as_json_is_a_record_that_a_restore_takes() {
+        let revoked = v1::Event {
+            revision: 7,
+            previous_revision: 3,
+            at_ms: 1_790_000_000_123,
+            kind: EventKind::CredentialRevoked.into(),
+            credential: "orders-db".into(),
+            version: 2,
+            target: "pg-main".into(),
+            reason_code: "hold".into(),
+            revocation: "rev-4".into(),
+            deadline_ms: 1_790_000_900_000,
+            ..v1::Event::default()
+        };
+        let ended = v1::Event {
+            revision: 8,
+            kind: EventKind::GrantEnded.into(),
+            grant: "bg-3".into(),
+            target: "pg-main".into(),
+            reason_code: "break-glass-ended".into(),
+            ..v1::Event::default()
+        };
+        let version = v1::VersionStanding { credential: "c".into(), version: 1, state: "tainted".into() };
+        let updates = [
+            Update::Event(revoked),
+            Update::Event(ended),
+            Update::Snapshot(v1::Snapshot { revision: 9, versions: vec![version] }),
+            Update::CaughtUp { revision: 11, at_ms: 1 },
+        ];
+        let text = updates.iter().map(line).collect::<Vec<_>>().join("\n");
+        let seen = server::consumer_file::read_from(text.as_bytes()).unwrap();
+        assert_eq!((seen.revision(), seen.complete_up_to(6)), (11, 8));
+        let first = seen.events().next().unwrap();
+        assert_eq!((first.kind, first.reason), (Kind::CredentialRevoked, ReasonCode::Hold));
+        assert_eq!((first.at, first.deadline), (Time(1_790_000_000_123), Time(1_790_000_900_000)));
+        assert_eq!(first.about, About::Version { credential: "orders-db".parse().unwrap(), version: 2 });
+    }
+}

@@ -69,6 +69,17 @@ struct Version {
     verified: When,
     revoked: When,
     refused: When,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    look: Option<Look>,
+}
+
+/// What logging in with it has found while a restored cluster observes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Look {
+    found: String,
+    at: When,
+    note: String,
 }
 
 impl Resource {
@@ -106,6 +117,11 @@ fn credential_status(it: &v1::Credential) -> Status {
         verified: When(it.verified_ms),
         revoked: When(it.revoked_ms),
         refused: When(it.refused_ms),
+        look: it.look.as_ref().map(|it| Look {
+            found: it.found.clone(),
+            at: When(it.at_ms),
+            note: it.note.clone(),
+        }),
     };
     Status::Credential {
         current_version: it.current_version,

@@ -8,18 +8,20 @@ mod declare;
 mod feed;
 mod grant;
 mod key;
+mod look;
 mod membership;
 mod restore;
 mod revoke;
 mod rotate;
 mod schedule;
+mod seen;
 #[cfg(test)]
 mod tests;
 mod tick;
 
 use crate::{
     State,
-    attempt::{Job, StepOutcome},
+    attempt::{Job, Liveness, StepOutcome},
     audit::{AuditHead, AuditRecord},
     caps,
     command::{Command, Receipt, Stamped},
@@ -110,6 +112,8 @@ impl State {
             Command::Restored(body) => self.mark_restored(actor, body),
             Command::ConfirmRestore(body) => self.confirm_restore(actor, body),
             Command::RecordBackup(body) => self.record_backup(body),
+            Command::BackupTaken(body) => self.backup_taken(actor, body),
+            Command::RecordLooks(body) => self.record_looks(body),
             Command::AdmitNode(body) => self.admit_node(body),
             Command::RemoveNode(body) => self.remove_node(body),
             Command::CreateJoinToken(body) => self.create_join_token(actor, body),
@@ -281,6 +285,11 @@ fn describe(command: &Command) -> (String, String) {
         Command::Restored(c) => ("cluster".to_owned(), restored_text(c)),
         Command::ConfirmRestore(c) => ("cluster".to_owned(), c.reason.clone()),
         Command::RecordBackup(c) => ("cluster".to_owned(), c.reason.clone()),
+        Command::BackupTaken(c) => (
+            "cluster".to_owned(),
+            format!("up to entry {}, revision {}: {}", c.applied, c.revision, c.reason),
+        ),
+        Command::RecordLooks(c) => (format!("{} versions", c.looks.len()), looks_text(c)),
         Command::AdmitNode(c) => {
             let token = c.invitation.as_ref().map(|invitation| object("join-token", &invitation.token));
             (token.unwrap_or_else(|| "root-key".to_owned()), format!("peer address {}", c.peer_address))
@@ -292,6 +301,16 @@ fn describe(command: &Command) -> (String, String) {
         Command::RevokeJoinToken(c) => (object("join-token", &c.name), c.reason.clone()),
         Command::Tick(_) | Command::RecordRefusals(_) => plain(String::new()),
     }
+}
+
+fn looks_text(command: &crate::command::RecordLooks) -> String {
+    let count = |found: Liveness| command.looks.iter().filter(|look| look.found == found).count();
+    let refused = count(Liveness::Refused) + count(Liveness::Absent);
+    format!(
+        "{} log in, {refused} are refused, {} could not be asked",
+        count(Liveness::Live),
+        count(Liveness::Unknown)
+    )
 }
 
 fn restored_text(command: &crate::command::Restored) -> String {

@@ -7,11 +7,11 @@ use crate::{
     State,
     attempt::Retry,
     caps,
-    command::{ConfirmRestore, RecordBackup, Restored, Stamped},
+    command::{ConfirmRestore, Restored, Stamped},
     credential::{Version, VersionState},
     event::{Event, ReasonCode},
     grant::{Grant, GrantEnd, GrantStage},
-    ledger::{BrokenLedger, Cursor, LedgerEntry, Lost, RemovedKind, Restoration, What},
+    ledger::{BrokenLedger, Cursor, LedgerEntry, Lost, RemovedKind, Restoration, Seen, Statement, What},
     name::CredentialName,
     outcome::{Applied, Outcome},
     refusal::Code,
@@ -37,6 +37,8 @@ pub struct Restore {
     pub accepted_loss: Option<String>,
     /// Revisions that are left out, since consumers may have been told them.
     pub gap: u64,
+    /// What consumers were told, by their own records.
+    pub seen: Seen,
 }
 
 /// What a restore has led to.
@@ -44,6 +46,8 @@ pub struct Restore {
 pub struct Summary {
     /// Entries of the ledger that were carried out.
     pub entries: u64,
+    /// Events beyond the ledger's end that were carried out, since a consumer was told them.
+    pub told: u64,
     /// Credentials whose current version has a secret that the backup does not hold.
     pub lost: Vec<(CredentialName, u32)>,
     /// Versions that must be removed at their target, once the restore is confirmed.
@@ -55,8 +59,8 @@ pub struct Summary {
 }
 
 impl State {
-    /// Carries out on a state from a backup what the ledger has stated since: `entries` are those behind the head in the
-    /// backup. Nothing fires afterwards until [`ConfirmRestore`].
+    /// Carries out on a state from a backup what the ledger has stated since, and what consumers were told beyond its end:
+    /// `entries` are those behind the head in the backup. Nothing fires afterwards until [`ConfirmRestore`].
     ///
     /// # Errors
     /// What the entries could not be read for, or what is wrong with them; the state is then to be thrown away.
@@ -70,6 +74,7 @@ impl State {
         let mut touched = Touched::default();
         let mut summary = Summary::default();
         let mut now = self.facts.now.max(how.at);
+        let mut tail = Tail::default();
         for entry in entries {
             let entry = entry?;
             entry.check_behind(head)?;
@@ -77,14 +82,19 @@ impl State {
             head = entry.head();
             now = now.max(statement.at);
             summary.entries += 1;
+            tail.follow(&statement);
             self.carry_out(statement.what, &mut touched);
         }
         self.facts.now = now;
-        self.leave_out(how.gap, summary.entries);
         self.ledger.put(0, head);
         self.index_anew();
         // All of this is in the ledger; what follows is not.
         self.forget_displaced();
+        // What the last command has led to may be missing behind the events that tell of it.
+        self.take_in_events(&tail.events, &mut touched);
+        summary.told = self.take_in(&how.seen, &mut touched);
+        self.leave_out(how.gap, summary.entries.saturating_add(summary.told));
+        self.index_anew();
         for credential in &touched.credentials {
             self.settle(credential, &mut summary);
         }
@@ -144,7 +154,7 @@ impl State {
         }
     }
 
-    fn tell_again(&mut self, event: Event) {
+    pub(super) fn tell_again(&mut self, event: Event) {
         self.go_on_from(event.revision);
         self.facts.revision = event.revision;
         if let Some(old) = event.revision.checked_sub(caps::FEED_EVENTS) {
@@ -154,7 +164,7 @@ impl State {
     }
 
     /// The next event has this revision. When some are left out, the history begins behind them.
-    fn go_on_from(&mut self, revision: u64) {
+    pub(super) fn go_on_from(&mut self, revision: u64) {
         if revision > self.facts.revision + 1 {
             let kept: Vec<u64> = self.events.iter().map(|(revision, _)| *revision).collect();
             for old in kept {
@@ -229,6 +239,13 @@ impl State {
                 let lost = Lost { credential: credential.clone(), version: number, since: now };
                 self.lost.put(credential.clone(), lost);
             }
+        }
+        let is_active = |number: u32| {
+            let row = self.versions.get(&(credential.clone(), number));
+            row.is_some_and(|row| row.state == VersionState::Active)
+        };
+        if current.is_some_and(|number| !is_active(number)) {
+            self.credentials.update(credential, |row| row.current = None);
         }
         summary.to_retire.extend(retiring.iter().map(|number| (credential.clone(), *number)));
         self.retire_again(credential, retiring);
@@ -317,6 +334,7 @@ impl State {
             confirmed: None,
         };
         self.restoration.put(0, restoration);
+        self.forget_looks();
         self.index_anew();
         Ok(Applied::Changed)
     }
@@ -330,6 +348,7 @@ impl State {
         let now = self.now();
         let confirmed = Some((now, actor.to_owned(), command.reason.clone()));
         self.restoration.update(&0, |row| row.confirmed = confirmed);
+        self.forget_looks();
         let passed: Vec<_> = self
             .schedules
             .values()
@@ -344,12 +363,6 @@ impl State {
         Ok(Applied::Changed)
     }
 
-    /// Who takes the state away, and why, stands in the audit log before it is handed out.
-    pub(super) fn record_backup(&self, command: &RecordBackup) -> Outcome {
-        check::text("reason", &command.reason, Code::TextRequired)?;
-        Ok(Applied::Unchanged)
-    }
-
     /// Refuses what would fire while nobody has confirmed that it may.
     pub(super) fn check_confirmed(&self, what: &str) -> Outcome {
         if self.is_observing() {
@@ -362,11 +375,30 @@ impl State {
     }
 }
 
+/// The events of the last command that a ledger holds: a ledger may end in the midst of what one command has stated.
+#[derive(Default)]
+struct Tail {
+    command: Option<(Time, String, String)>,
+    events: Vec<Event>,
+}
+
+impl Tail {
+    fn follow(&mut self, statement: &Statement) {
+        let command = (statement.at, statement.actor.clone(), statement.action.clone());
+        if self.command.as_ref() != Some(&command) {
+            (self.command, self.events) = (Some(command), Vec::new());
+        }
+        if let What::Event(event) = &statement.what {
+            self.events.push(event.clone());
+        }
+    }
+}
+
 /// Of what the ledger speaks.
 #[derive(Default)]
-struct Touched {
-    credentials: BTreeSet<CredentialName>,
-    grants: BTreeSet<crate::name::GrantId>,
+pub(super) struct Touched {
+    pub(super) credentials: BTreeSet<CredentialName>,
+    pub(super) grants: BTreeSet<crate::name::GrantId>,
 }
 
 fn remove<V>(table: &mut crate::table::Table<V>, name: &str)

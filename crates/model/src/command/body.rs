@@ -9,7 +9,6 @@ use crate::{
     consumer::Subscription,
     credential::{Placement, SharedException, Strategy},
     event::{ReasonCode, Subject},
-    ledger::LedgerHead,
     name::{
         ConsumerName, CredentialName, GrantId, IdentityName, NodeId, RevocationId, RotationId, ScheduleName,
         StoreName, TargetName, TokenName,
@@ -491,31 +490,4 @@ impl ClusterChange {
             Self::Promote => "promote",
         }
     }
-}
-
-/// See [`Command::Restored`](super::Command::Restored).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restored {
-    /// When the backup was made.
-    pub backup_at: Time,
-    /// The ledger's head in it.
-    pub backup: LedgerHead,
-    /// The ledger's head that was applied on top of it.
-    pub ledger: LedgerHead,
-    /// Why it is accepted that what was stated since may be lost.
-    pub accepted_loss: Option<String>,
-}
-
-/// See [`Command::ConfirmRestore`](super::Command::ConfirmRestore).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfirmRestore {
-    /// Why.
-    pub reason: String,
-}
-
-/// See [`Command::RecordBackup`](super::Command::RecordBackup).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordBackup {
-    /// Why.
-    pub reason: String,
 }

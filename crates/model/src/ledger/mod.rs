@@ -4,6 +4,7 @@
 
 mod derive;
 mod restoration;
+mod seen;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -17,7 +18,8 @@ use crate::{
     time::Time,
 };
 
-pub use restoration::{Lost, Restoration};
+pub use restoration::{LastBackup, Look, Lost, Restoration};
+pub use seen::{Seen, SeenSnapshot, SeenState, Unbelievable};
 
 /// The end of the ledger, as the state keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

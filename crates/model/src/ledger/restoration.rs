@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::LedgerHead;
-use crate::{name::CredentialName, table::Row, time::Time};
+use crate::{attempt::Liveness, name::CredentialName, table::Row, time::Time};
 
 /// That this state was put back, and whether somebody has looked at it since. Until then nothing fires.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,4 +45,47 @@ pub struct Lost {
 impl Row for Lost {
     type Key = CredentialName;
     const TAG: u8 = 26;
+}
+
+/// The last backup that was handed out whole. Whether its file is still there, nobody but its owner knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastBackup {
+    /// When the state in it was read.
+    pub at: Time,
+    /// Who was given it.
+    pub by: String,
+    /// Why it was taken.
+    pub reason: String,
+    /// The last entry of the log that is in it.
+    pub applied: u64,
+    /// The last revision in it.
+    pub revision: u64,
+    /// The last entry of the ledger in it.
+    pub ledger: u64,
+}
+
+impl Row for LastBackup {
+    type Key = u8;
+    const TAG: u8 = 29;
+}
+
+/// What an attempt to log in with a version has found while a restored cluster observes. Nothing follows from it but
+/// what people make of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// The credential.
+    pub credential: CredentialName,
+    /// The version.
+    pub version: u32,
+    /// When.
+    pub at: Time,
+    /// What was found.
+    pub found: Liveness,
+    /// Why, in the words of who was asked; bounded.
+    pub note: String,
+}
+
+impl Row for Look {
+    type Key = (CredentialName, u32);
+    const TAG: u8 = 30;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::v1;
 use model::{
     State,
-    command::{ConfirmRestore, RecordBackup},
+    command::{BackupTaken, ConfirmRestore, RecordBackup},
     table::Record,
 };
 use workers::backup::{About, BackupError, Writer};
@@ -44,7 +44,8 @@ pub(super) async fn save(call: Arc<Call>, request: v1::SaveSnapshotRequest, send
 }
 
 async fn send_all(call: &Call, request: v1::SaveSnapshotRequest, sender: &Responses) -> Result<(), End> {
-    call.propose(RecordBackup { reason: request.reason }).await?;
+    let reason = request.reason;
+    call.propose(RecordBackup { reason: reason.clone() }).await?;
     let applied = call.edge.consensus.standing().applied;
     let state = call.read().await?;
     let about = About {
@@ -58,6 +59,13 @@ async fn send_all(call: &Call, request: v1::SaveSnapshotRequest, sender: &Respon
         records: state.records().count() as u64,
     };
     let total = about.records;
+    let taken = BackupTaken {
+        at: about.created_at,
+        applied: about.applied,
+        revision: about.revision,
+        ledger: about.ledger.sequence,
+        reason,
+    };
     // The one that wraps the data keys: without it what the backup holds sealed could not be opened.
     let roots = call.edge.keys.root_keys(&state);
     let root = roots.first().ok_or(KeyError::NotYet).map_err(Denied::from)?;
@@ -78,8 +86,16 @@ async fn send_all(call: &Call, request: v1::SaveSnapshotRequest, sender: &Respon
         let data = writer.chunk(Zeroizing::new(plain), last).map_err(failed)?;
         sender.send(v1::SaveSnapshotResponse { data, records: count, total }).await?;
         if last {
+            note_taken(call, taken).await;
             return Ok(());
         }
+    }
+}
+
+/// The backup is whole, also when this cannot be noted: then the one before counts as the last.
+async fn note_taken(call: &Call, taken: BackupTaken) {
+    if let Err(denied) = call.propose(taken).await {
+        tracing::warn!(%denied, "a backup was handed out, and that cannot be noted");
     }
 }
 

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use api::v1;
 use model::{
     State,
-    attempt::Job,
+    attempt::{Job, Liveness},
+    credential::VersionState,
     grant::{Grant, GrantStage},
     rotation::{Rotation, Stage},
     time::{Span, Time},
@@ -87,7 +88,37 @@ fn observing(state: &State) -> Option<v1::Restoration> {
         backup_entry: row.backup.sequence,
         ledger_entry: row.ledger.sequence,
         accepted_loss: row.accepted_loss.clone(),
+        ..looks(state)
     })
+}
+
+/// What logging in has found so far.
+fn looks(state: &State) -> v1::Restoration {
+    let count = |found: &[Liveness]| {
+        number(state.looks().values().filter(|look| found.contains(&look.found)).count())
+    };
+    let odd = state.looks().values().filter_map(|look| {
+        let version = state.versions().get(&(look.credential.clone(), look.version))?;
+        let is_odd = match look.found {
+            Liveness::Live => version.state == VersionState::Revoked,
+            Liveness::Refused | Liveness::Absent => version.state != VersionState::Revoked,
+            Liveness::Unknown => true,
+        };
+        is_odd.then(|| v1::OddVersion {
+            credential: look.credential.to_string(),
+            version: look.version,
+            state: version.state.as_str().to_owned(),
+            look: Some(look.into()),
+        })
+    });
+    v1::Restoration {
+        to_look_at: number(state.looked_at()),
+        log_in: count(&[Liveness::Live]),
+        refused: count(&[Liveness::Refused, Liveness::Absent]),
+        not_asked: count(&[Liveness::Unknown]),
+        odd: odd.take(ROWS).collect(),
+        ..Default::default()
+    }
 }
 
 fn rotation(state: &State, job: Job) -> Option<&Rotation> {

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use model::{
     State, Work,
-    attempt::{Failure, FailureClass, StepOutcome},
+    attempt::{Failure, FailureClass, Liveness, StepOutcome},
     command::{Command, IssueToken},
+    name::CredentialName,
     sealed::{Place, Sealed},
     time::Span,
     token::Role,
@@ -46,6 +47,21 @@ impl Hands for NodeHands {
         let resealed = self.keys.reseal(state, place, sealed);
         // It stays under its old key, which then stays as well.
         resealed.inspect_err(|error| tracing::error!(%place, %error, "not sealed anew")).ok()
+    }
+
+    fn look<'a>(
+        &'a self,
+        state: &'a State,
+        credential: &'a CredentialName,
+        version: u32,
+        within: Duration,
+    ) -> BoxFuture<'a, (Liveness, String)> {
+        Box::pin(async move {
+            match task::look(state, &self.keys, credential, version) {
+                Ok(look) => workers::look(&look, within).await,
+                Err(error) => (Liveness::Unknown, chain(&error)),
+            }
+        })
     }
 
     fn perform<'a>(

@@ -109,91 +109,21 @@ async fn propose(context: &Context, command: Command) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::Arc;
 
-    use cluster::{Progress, SteerError};
-    use futures::future::BoxFuture;
-    use model::ledger::LedgerEntry;
-    use model::{
-        command::PutTarget, key::DataKeyState, name::NodeId, outcome::Outcome, target::SecretPolicy,
-        time::Time,
-    };
+    use model::{command::PutTarget, key::DataKeyState, name::NodeId, target::SecretPolicy};
     use secrecy::ExposeSecret as _;
-    use tokio::sync::watch;
 
     use super::*;
     use crate::{
-        clock::Runtime,
-        consensus::{Consensus, Standing, Unagreed},
+        consensus::Consensus,
         keys::Keyring,
         reconcile::NodeHands,
-        testing::Alone,
+        testing::{Alone, Leading},
     };
 
     /// More than two batches.
     const TARGETS: usize = 150;
-
-    /// The one node leads; time passes when it is waited for.
-    #[derive(Clone)]
-    struct Leading(Arc<Alone>);
-
-    impl Consensus for Leading {
-        fn propose(&self, actor: String, command: Command) -> BoxFuture<'_, Result<Outcome, Unagreed>> {
-            self.0.propose(actor, command)
-        }
-
-        fn read(&self) -> BoxFuture<'_, Result<Arc<State>, Unagreed>> {
-            self.0.read()
-        }
-
-        fn local(&self) -> Arc<State> {
-            self.0.local()
-        }
-
-        fn watch(&self) -> watch::Receiver<Progress> {
-            self.0.watch()
-        }
-
-        fn standing(&self) -> Standing {
-            Standing { is_leader: true, ..self.0.standing() }
-        }
-
-        fn transfer_leader(&self, to: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
-            self.0.transfer_leader(to)
-        }
-
-        fn permit_rejoin(&self, node: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {
-            self.0.permit_rejoin(node)
-        }
-
-        fn ledger(&self, after: u64, bytes: usize) -> BoxFuture<'_, io::Result<Vec<LedgerEntry>>> {
-            self.0.ledger(after, bytes)
-        }
-
-        fn now(&self) -> Time {
-            self.0.now()
-        }
-    }
-
-    impl Runtime for Leading {
-        fn now(&self) -> Time {
-            self.0.now()
-        }
-
-        fn uptime(&self) -> Duration {
-            Duration::ZERO
-        }
-
-        fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-            self.0.pass(Span(u64::try_from(duration.as_millis()).unwrap()));
-            Box::pin(tokio::task::yield_now())
-        }
-
-        fn spawn(&self, task: BoxFuture<'static, ()>) {
-            drop(tokio::spawn(task));
-        }
-    }
 
     fn place(number: usize) -> Place {
         Place::Target(format!("t-{number}").parse().unwrap())

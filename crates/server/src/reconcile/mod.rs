@@ -4,6 +4,7 @@
 mod hands;
 pub mod keys;
 pub mod leader;
+pub mod look;
 pub mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -12,9 +13,9 @@ use cluster::Progress;
 use futures::future::BoxFuture;
 use model::{
     State, Work,
-    attempt::StepOutcome,
+    attempt::{Liveness, StepOutcome},
     command::Command,
-    name::NodeId,
+    name::{CredentialName, NodeId},
     sealed::{Place, Sealed},
 };
 use tokio::sync::watch;
@@ -35,6 +36,18 @@ pub trait Hands: Send + Sync + 'static {
     /// What rests at `place`, sealed anew under the active data key; `None` when it cannot be.
     fn reseal(&self, _state: &State, _place: &Place, _sealed: &Sealed) -> Option<Sealed> {
         None
+    }
+
+    /// Attempts to log in with a version once, within `within`, and changes nothing at its target. Says what was found, and
+    /// why in words for people.
+    fn look<'a>(
+        &'a self,
+        _state: &'a State,
+        _credential: &'a CredentialName,
+        _version: u32,
+        _within: Duration,
+    ) -> BoxFuture<'a, (Liveness, String)> {
+        Box::pin(async { (Liveness::Unknown, "this node cannot log in anywhere".to_owned()) })
     }
 
     /// Performs an owed step within `within`, and says what came of it. `fence` is the number that its committed intent

@@ -24,7 +24,7 @@ use crate::{
     grant::{Grant, GrantEnd, GrantStage},
     identity::Identity,
     key::{DataKey, DataKeyState, RootKey, RootKeyState},
-    ledger::{LedgerHead, Lost, Restoration},
+    ledger::{LastBackup, LedgerHead, Look, Lost, Restoration},
     membership::{JoinToken, Membership},
     name::{GrantId, NodeId, RevocationId, RotationId},
     node::Node,
@@ -69,8 +69,13 @@ fn tables_keep_their_numbers() {
         Lost::TAG,
         DataKey::TAG,
         RootKey::TAG,
+        LastBackup::TAG,
+        Look::TAG,
     ];
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28]);
+    assert_eq!(
+        tags,
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]
+    );
 }
 
 /// Asserts that postcard writes the values as 0, 1, 2 … in this order.
@@ -292,6 +297,8 @@ fn deeds() -> Vec<Command> {
         .into(),
         ConfirmRestore { reason: reason() }.into(),
         RecordBackup { reason: reason() }.into(),
+        taken(7).into(),
+        RecordLooks { looks: vec![looked(Liveness::Unknown)] }.into(),
         admission().into(),
         RemoveNode { node: NodeId(2), reason: reason(), highest: NodeId(4) }.into(),
         join_token().into(),
@@ -313,6 +320,14 @@ fn key_commands() -> Vec<Command> {
         announced(2, &[OLD, NEW]).into(),
         FinishRootKey { id: OLD, nodes: [NodeId(1)].into(), reason: "why".into() }.into(),
     ]
+}
+
+fn taken(applied: u64) -> BackupTaken {
+    BackupTaken { at: Time(START.0 + 5), applied, revision: 3, ledger: 2, reason: "nightly".into() }
+}
+
+fn looked(found: Liveness) -> Looked {
+    Looked { credential: name("orders-db"), version: 1, found, note: "connection refused".into() }
 }
 
 fn join_token() -> CreateJoinToken {
@@ -402,6 +417,15 @@ fn rows_keep_their_fields_and_their_order() {
     let (backup, ledger) = (LedgerHead::default(), LedgerHead { sequence: 2, hash: [2; 32] });
     machine.ok(Restored { backup_at: Time(2), backup, ledger, accepted_loss });
     machine.ok(ConfirmRestore { reason: "seen".into() });
+    machine.ok(taken(7));
+    let look = Look {
+        credential: name("orders-db"),
+        version: 1,
+        at: Time(4),
+        found: Liveness::Refused,
+        note: "no such user".into(),
+    };
+    machine.state.looks.put((look.credential.clone(), 1), look);
     let mut text = String::new();
     let mut kinds = BTreeSet::new();
     for record in machine.state.records() {
@@ -409,7 +433,7 @@ fn rows_keep_their_fields_and_their_order() {
         let value = record.value.as_deref().unwrap_or_default();
         writeln!(text, "{} {}\n  {}", record.table, hex(&record.key), hex(value)).unwrap();
     }
-    assert_eq!(kinds.len(), 24, "a row of each table");
+    assert_eq!(kinds.len(), 26, "a row of each table");
     writeln!(text, "digest {}", machine.state.digest()).unwrap();
     insta::assert_snapshot!("rows", text);
 }

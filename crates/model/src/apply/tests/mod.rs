@@ -9,6 +9,7 @@ mod feed;
 mod fuzz;
 mod golden;
 mod keys;
+mod look;
 mod lost;
 mod machine;
 mod membership;

@@ -3,6 +3,7 @@
 mod invariants;
 mod moves;
 mod restore;
+mod seen;
 
 use std::sync::LazyLock;
 
@@ -156,6 +157,6 @@ fn the_moves_reach_every_stage_and_most_refusals() {
     }
     assert_eq!(stages.len(), 13, "{stages:?}");
     assert_eq!(grants.len(), 13, "{grants:?}");
-    assert_eq!(actions.len(), 52, "{actions:?}");
+    assert_eq!(actions.len(), 53, "{actions:?}");
     assert!(codes.len() >= 35, "{} {codes:?}", codes.len());
 }

@@ -352,6 +352,11 @@ impl Move {
                 RecordRefusals { refusals: vec![EdgeRefusal { actor, action, object, code, count: 2 }] }
                     .into()
             }
+            6 if self.c.is_multiple_of(2) => {
+                let at = Time(state.now().0.saturating_sub(u64::from(self.c)));
+                let reason = pick(&["nightly", ""], self.b).into();
+                BackupTaken { at, applied: 7, revision: state.revision(), ledger: 3, reason }.into()
+            }
             6 => RecordBackup { reason: pick(&["nightly", ""], self.b).into() }.into(),
             7 => ConfirmRestore { reason: "looked at".into() }.into(),
             8..=10 => self.come_and_go(),

@@ -8,18 +8,19 @@ use crate::{
     command::{Command, ConfirmRestore, Stamped, Tick},
     credential::VersionState,
     grant::GrantStage,
-    ledger::{BrokenLedger, LedgerEntry},
+    ledger::{BrokenLedger, LedgerEntry, Seen},
     name::NodeId,
     table::{Row, Table},
     time::{Span, Time},
 };
 
-fn how(at: Time) -> Restore {
-    Restore { at, by: "operator".into(), backup_at: at, accepted_loss: None, gap: 0 }
+pub(super) fn how(at: Time) -> Restore {
+    let seen = Seen::default();
+    Restore { at, by: "operator".into(), backup_at: at, accepted_loss: None, gap: 0, seen }
 }
 
 /// Runs the moves, and gives the state at the end, what the backup at `cut` would hold, and the entries behind it.
-fn history(moves: &[Move], cut: usize) -> (State, State, Vec<LedgerEntry>, Time) {
+pub(super) fn history(moves: &[Move], cut: usize) -> (State, State, Vec<LedgerEntry>, Time) {
     let (mut state, mut now) = BEGINNING.clone();
     state.drain_ledger();
     let (mut backup, mut entries) = (state.clone(), Vec::new());
