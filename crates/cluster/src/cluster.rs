@@ -219,6 +219,7 @@ impl Cluster {
     pub fn status(&self) -> Status {
         let metrics = self.0.raft.metrics().borrow_watched().clone();
         let index = |id: &Option<crate::raft::LogId>| id.map(|id| id.index);
+        let (state, applied) = self.0.view.state_at();
         Status {
             node: self.0.settings.node,
             storage: self.0.gate.storage().to_string(),
@@ -228,11 +229,11 @@ impl Cluster {
             term: metrics.current_term,
             last_log: metrics.last_log_index,
             committed: index(&metrics.local_committed),
-            applied: self.0.view.progress().borrow().applied,
+            applied,
             snapshot: index(&metrics.snapshot),
             purged: index(&metrics.purged),
             snapshot_frames: self.0.snapshots.frames_taken(),
-            digest: self.local().digest(),
+            digest: state.digest(),
             voters: metrics.membership_config.voter_ids().map(NodeId).collect(),
             changing: metrics.membership_config.membership().get_joint_config().len() > 1,
             members: metrics

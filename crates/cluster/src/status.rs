@@ -70,7 +70,7 @@ pub struct Status {
     pub purged: Option<u64>,
     /// Frames of other nodes' snapshots that it has taken in since it was started.
     pub snapshot_frames: u64,
-    /// The digest of its state; equal on all nodes at the same `applied`.
+    /// The digest of its state with all entries up to `applied`; equal on all nodes there.
     pub digest: Digest,
     /// The nodes that vote; while they are changed, the old and the new ones.
     pub voters: BTreeSet<NodeId>,

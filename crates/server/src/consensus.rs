@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use cluster::{Cluster, Progress, ProposeError, ReadError, SteerError};
 use futures::future::BoxFuture;
-use model::{State, command::Command, ledger::LedgerEntry, name::NodeId, outcome::Outcome, time::Time};
+use model::{
+    State, command::Command, ledger::LedgerEntry, name::NodeId, outcome::Outcome, table::Digest, time::Time,
+};
 use tokio::sync::watch;
 
 use crate::health;
@@ -98,6 +100,8 @@ pub struct Standing {
     pub last_log: u64,
     /// The last entry applied.
     pub applied: u64,
+    /// The digest of the state there.
+    pub digest: Digest,
     /// All members.
     pub members: Vec<Member>,
     /// Why this node is of no use now; empty when it is.
@@ -179,6 +183,7 @@ impl Consensus for Cluster {
             term: status.term,
             last_log: status.last_log.unwrap_or_default(),
             applied: status.applied.unwrap_or_default(),
+            digest: status.digest,
             unready: health::unready(&status, false),
             disk_full: status.full,
             members: status.members.clone().into_iter().map(member).collect(),

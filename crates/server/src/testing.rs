@@ -128,7 +128,8 @@ impl Consensus for Alone {
         let leader = self.check_leader().is_ok().then_some(NodeId(1));
         let member =
             Member { id: NodeId(1), peer_address: "127.0.0.1:1".into(), voter: true, ..Member::default() };
-        Standing { node: NodeId(1), leader, members: vec![member], ..Standing::default() }
+        let digest = self.local().digest();
+        Standing { node: NodeId(1), leader, members: vec![member], digest, ..Standing::default() }
     }
 
     fn transfer_leader(&self, to: NodeId) -> BoxFuture<'_, Result<(), SteerError>> {

@@ -271,7 +271,9 @@ async fn connections_are_cut_when_their_certificate_is_over_and_no_others() {
     let (receiver, end, heeds, source) =
         (changes.subscribe(), shutdown.clone(), Arc::clone(&heard), changes.clone());
     let keeping = tokio::spawn(async move {
-        let heed = || _ = heeds.fetch_add(1, Ordering::SeqCst);
+        let heed = || {
+            heeds.fetch_add(1, Ordering::SeqCst);
+        };
         connections.keep_good(&time, receiver, || *source.borrow() / 10, heed, end).await;
     });
 

@@ -126,9 +126,18 @@ impl View {
         &self.progress
     }
 
+    /// The newest applied state, and the last entry that is in it: one is of no use for a comparison without the other.
+    pub(crate) fn state_at(&self) -> (Arc<State>, Option<u64>) {
+        // Both are set while nobody borrows.
+        let progress = self.progress.borrow();
+        (self.state(), progress.applied)
+    }
+
     fn publish(&self, state: State, applied: Option<u64>) {
-        self.state.store(Arc::new(state));
-        self.progress.send_modify(|progress| progress.applied = applied);
+        self.progress.send_modify(|progress| {
+            self.state.store(Arc::new(state));
+            progress.applied = applied;
+        });
     }
 }
 

@@ -421,3 +421,44 @@ fn damage_to_the_stored_state_gives_the_whole_state_or_an_empty_one() {
         }
     }
 }
+
+#[test]
+fn a_state_and_the_entry_it_reaches_to_are_seen_together() {
+    const STATES: u64 = 16;
+    const LOOKS: u64 = 100_000;
+    let mut state = State::default();
+    let states: Vec<State> = (0..STATES)
+        .map(|number| {
+            let command = PutIdentity {
+                name: format!("i-{number}").parse().unwrap(),
+                owner: "team".into(),
+                purpose: "a test".into(),
+                workload: "worker".into(),
+                environment: "test".into(),
+                review_by: Time(4_000_000_000_000),
+            };
+            state
+                .apply(&Stamped { at: Time(number), actor: "test".into(), command: command.into() })
+                .unwrap();
+            state.drain_changes();
+            state.clone()
+        })
+        .collect();
+    let digests: Vec<_> = states.iter().map(State::digest).collect();
+    let view = View {
+        state: ArcSwap::from_pointee(states[0].clone()),
+        samples: Samples::default(),
+        progress: watch::Sender::new(Progress { applied: Some(0), ..Progress::default() }),
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (number, state) in (0..STATES).zip(&states).cycle().take(20_000) {
+                view.publish(state.clone(), Some(number));
+            }
+        });
+        for _ in 0..LOOKS {
+            let (state, applied) = view.state_at();
+            assert_eq!(state.digest(), digests[usize::try_from(applied.unwrap()).unwrap()]);
+        }
+    });
+}

@@ -20,11 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{
-    error::StartError,
-    machine::View,
-    status::RefusedPeer,
-};
+use crate::{error::StartError, machine::View, status::RefusedPeer};
 
 /// The one protocol of the peer port.
 const PROTOCOL: &str = "h2";

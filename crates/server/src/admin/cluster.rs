@@ -48,7 +48,7 @@ pub(super) async fn get(call: &Call, _: v1::GetClusterRequest) -> Result<v1::Get
         term: standing.term,
         last_log: standing.last_log,
         applied: standing.applied,
-        digest: state.digest().to_string(),
+        digest: standing.digest.to_string(),
         members: members.chain(awaited).collect(),
         clock_off_ms: standing.clock_off,
         peer_certificate_expires_ms: standing.certificate_expires.0,
