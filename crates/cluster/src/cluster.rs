@@ -148,7 +148,7 @@ impl Cluster {
         run_without_standing(&raft);
         let reader = Reader::start(parts.confirmer());
         let (steering, lead) = (parts.steering(), parts.lead());
-        parts.start_tasks(stand, collector);
+        parts.start_tasks(stand, Arc::clone(&snapshots), collector);
         watch_over(&parts);
         let Parts { settings, tls, gate, log, view, ledger, clock, space, heard, fatal, shutdown, .. } =
             parts;

@@ -41,6 +41,7 @@ mod status;
 mod steer;
 mod store;
 pub mod trace;
+mod trim;
 
 pub use admission::{Admission, Exclusion};
 pub use cluster::Cluster;

@@ -26,6 +26,7 @@ use crate::{
     space::Space,
     status::LeaderHears,
     steer::Steering,
+    trim::Trimming,
 };
 
 /// What the tasks of a node share.
@@ -76,10 +77,11 @@ impl Parts {
     }
 
     /// Starts what runs beside Raft. `stand` is how far the storage was found to go.
-    pub(crate) fn start_tasks(&self, stand: Stand, collector: Collector) {
+    pub(crate) fn start_tasks(&self, stand: Stand, snapshots: Arc<SnapshotFolder>, collector: Collector) {
         tokio::spawn(self.asking(stand).run());
         tokio::spawn(self.comparing().run());
         tokio::spawn(self.handover().run());
+        tokio::spawn(self.trimming(snapshots).run());
         tokio::spawn(self.catching_up().run());
         tokio::spawn(self.membership().tidy(self.shutdown.clone()));
         tokio::spawn(CatchingUp::spill(
@@ -197,6 +199,16 @@ impl Parts {
             space: Arc::clone(&self.space),
             clock: Arc::clone(&self.clock),
             heartbeat: self.settings.timing.heartbeat,
+        }
+    }
+
+    fn trimming(&self, snapshots: Arc<SnapshotFolder>) -> Trimming {
+        Trimming {
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            snapshots,
+            kept_bytes: self.settings.retention.kept_bytes,
+            shutdown: self.shutdown.clone(),
         }
     }
 

@@ -10,6 +10,8 @@ use crate::error::StartError;
 const SNAPSHOT_EVERY: u64 = 10_000;
 /// Entries kept behind a snapshot, for followers that lag a little.
 const KEPT_ENTRIES: u64 = 2_000;
+/// Bytes kept behind a snapshot, whatever the number of entries.
+const KEPT_BYTES: u64 = 8 * 1024 * 1024;
 /// A follower that lags by more is sent a snapshot. Must exceed [`SNAPSHOT_EVERY`].
 const LAG_ENTRIES: u64 = 20_000;
 /// Entries purged at a time.
@@ -96,11 +98,14 @@ pub struct Retention {
     pub snapshot_every: u64,
     /// This many entries are kept behind it.
     pub kept_entries: u64,
+    /// No more than about this many bytes of entries are kept behind it, and it is made when there are as many, or half as
+    /// many as the last one takes if that is more.
+    pub kept_bytes: u64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { snapshot_every: SNAPSHOT_EVERY, kept_entries: KEPT_ENTRIES }
+        Self { snapshot_every: SNAPSHOT_EVERY, kept_entries: KEPT_ENTRIES, kept_bytes: KEPT_BYTES }
     }
 }
 

@@ -5,8 +5,10 @@
 //! - `m` / format and [`Position`], postcard / written with every batch;
 //! - `r`, table, 16-bit big-endian part, key / a piece of the row / as long as the row. Part 0 begins with the number
 //!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`]. Audit records
-//!   are rows in [`groups`], packed since format 3; format 1 had a row for each.
+//!   are rows in [`groups`], packed since format 3, and without what follows from the rest since format 4; format 1 had
+//!   a row for each.
 
+mod chain;
 mod fill;
 pub(crate) mod groups;
 mod rows;
@@ -36,7 +38,7 @@ use crate::{
 };
 
 /// What is written.
-const FORMAT: u16 = 3;
+const FORMAT: u16 = 4;
 /// What is read.
 const FORMATS: std::ops::RangeInclusive<u16> = 1..=FORMAT;
 /// Longest value handed to sled.
@@ -45,6 +47,15 @@ const PART_BYTES: usize = 60 * 1024;
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// Records written in one batch when the whole state is written.
 pub(crate) const FILL_RECORDS: usize = 2_000;
+
+/// Files that are smaller are never written anew.
+const BLOATED_BYTES: u64 = 24 * 1024 * 1024;
+/// Files are written anew when they take so many hundredths of what they took when they were new; of these two the second
+/// where nothing else is to be done.
+const BLOATED_SHARE: u64 = 200;
+const BLOATED_SHARE_IDLE: u64 = 125;
+/// New files take about as many times what is in them: sled writes a leaf again and again while it is filled.
+const FRESH_SHARE: u64 = 2;
 
 /// How long a store that is held is waited for, and how often it is looked at.
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +81,10 @@ pub(crate) struct Store {
     /// Rows of more than one part.
     long_rows: BTreeMap<(u8, Vec<u8>), u16>,
     groups: Groups,
+    /// Bytes of its files when all rows had just been written into them.
+    fresh_bytes: u64,
+    /// See [`BLOATED_BYTES`].
+    bloated_bytes: u64,
 }
 
 impl Store {
@@ -126,6 +141,20 @@ impl Store {
         File::open(path(&self.folder, self.generation).join("db"))?.sync_data()
     }
 
+    /// How many bytes its files take, when that is far more than what is in them: sled gives nothing back. When it is
+    /// idle, less counts as far more.
+    pub(crate) fn bloated(&self, idle: bool) -> io::Result<Option<u64>> {
+        let bytes = self.db.size_on_disk().map_err(io_error)?;
+        let share = if idle { BLOATED_SHARE_IDLE } else { BLOATED_SHARE };
+        Ok((bytes > self.bloated_bytes.max(self.fresh_bytes * share / 100)).then_some(bytes))
+    }
+
+    /// The same; but files of this length are not small.
+    #[cfg(test)]
+    pub(crate) fn bloated_from(self, bytes: u64) -> Self {
+        Self { bloated_bytes: bytes, ..self }
+    }
+
     /// Removes whatever is under `folder`, and writes `state`, durably. Before each batch, `permit` is asked.
     pub(crate) fn begin_anew(
         folder: &Path,
@@ -173,6 +202,8 @@ impl Store {
             db,
             long_rows: BTreeMap::new(),
             groups: Groups::default(),
+            fresh_bytes: 0,
+            bloated_bytes: BLOATED_BYTES,
         })
     }
 
@@ -203,15 +234,19 @@ impl Store {
             }
             let (state, _) = loader.finish()?;
             let groups = rows.newest_group()?;
-            Ok((db, rows.long_rows, groups, state, position))
+            Ok((db, (rows.long_rows, groups, rows.bytes), state, position))
         });
-        let (db, long_rows, groups, state, position) = opened.unwrap_or(Err(RestoreError::Panicked))?;
+        let (db, (long_rows, groups, bytes), state, position) =
+            opened.unwrap_or(Err(RestoreError::Panicked))?;
         // An empty one is unfinished as well: beside an older one, it was just begun when the process ended.
         let position = position.ok_or(RestoreError::Unfinished)?;
         if state.digest() != position.digest {
             return Err(RestoreError::Digest);
         }
-        Ok((Self { folder: folder.to_path_buf(), generation, db, long_rows, groups }, state, position))
+        let folder = folder.to_path_buf();
+        let (fresh_bytes, bloated_bytes) = (bytes * FRESH_SHARE, BLOATED_BYTES);
+        let store = Self { folder, generation, db, long_rows, groups, fresh_bytes, bloated_bytes };
+        Ok((store, state, position))
     }
 
     fn add(&mut self, batch: &mut sled::Batch, record: Record) -> io::Result<()> {

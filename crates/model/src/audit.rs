@@ -41,22 +41,54 @@ impl AuditRecord {
     /// The hash this record should carry: SHA-256 over its fields, texts preceded by their length.
     #[must_use]
     pub fn expected_hash(&self) -> [u8; 32] {
+        let text = Text {
+            sequence: self.sequence,
+            at: self.at,
+            actor: &self.actor,
+            action: &self.action,
+            object: &self.object,
+            detail: &self.detail,
+            refused: self.refused.as_deref(),
+        };
+        text.hash([&self.before, &self.after, &self.previous])
+    }
+}
+
+/// What an encoded record begins with: all of it but the hashes.
+#[derive(Deserialize)]
+struct Text<'a> {
+    sequence: u64,
+    at: Time,
+    actor: &'a str,
+    action: &'a str,
+    object: &'a str,
+    detail: &'a str,
+    refused: Option<&'a str>,
+}
+
+impl Text<'_> {
+    fn hash(&self, hashes: [&[u8; 32]; 3]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(b"revolve audit 1");
         hash.update(self.sequence.to_be_bytes());
         hash.update(self.at.0.to_be_bytes());
-        for text in [&self.actor, &self.action, &self.object, &self.detail] {
+        for text in [self.actor, self.action, self.object, self.detail, self.refused.unwrap_or_default()] {
             hash.update((text.len() as u64).to_be_bytes());
             hash.update(text);
         }
-        let refused = self.refused.as_deref().unwrap_or_default();
-        hash.update((refused.len() as u64).to_be_bytes());
-        hash.update(refused);
-        for digest in [&self.before, &self.after, &self.previous] {
-            hash.update(digest);
+        for other in hashes {
+            hash.update(other);
         }
         hash.finalize().into()
     }
+}
+
+/// The hash that a record should carry which is encoded with postcard and cut before its four hashes; `None` when that is
+/// no record. `hashes` are the first three: the state before, the state after, the record before.
+#[must_use]
+pub fn hash_of_encoded(text: &[u8], hashes: [&[u8; 32]; 3]) -> Option<[u8; 32]> {
+    let (text, rest) = postcard::take_from_bytes::<Text<'_>>(text).ok()?;
+    rest.is_empty().then(|| text.hash(hashes))
 }
 
 /// What is wrong with a chain of audit records.
@@ -171,6 +203,24 @@ mod tests {
     fn an_untouched_chain_verifies() {
         let (records, head) = chain(5);
         assert_eq!(verify(records.iter(), head), Ok(5));
+    }
+
+    #[test]
+    fn the_hash_follows_from_an_encoded_record_too() {
+        let (mut records, _) = chain(2);
+        records[1].refused = Some("policy".into());
+        for record in records {
+            let encoded = postcard::to_stdvec(&record).unwrap();
+            let text = &encoded[..encoded.len() - 4 * 32];
+            let hashes = [&record.before, &record.after, &record.previous];
+            assert_eq!(hash_of_encoded(text, hashes), Some(record.expected_hash()));
+            assert_eq!(
+                hash_of_encoded(&text[1..], hashes).filter(|hash| *hash == record.expected_hash()),
+                None
+            );
+            assert_eq!(hash_of_encoded(&text[..text.len() - 1], hashes), None);
+            assert_eq!(hash_of_encoded(&encoded, hashes), None);
+        }
     }
 
     #[test]

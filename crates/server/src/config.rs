@@ -232,7 +232,11 @@ impl Default for Limits {
 
 impl From<Limits> for cluster::Retention {
     fn from(limits: Limits) -> Self {
-        Self { snapshot_every: limits.snapshot_every_entries, kept_entries: limits.kept_entries }
+        Self {
+            snapshot_every: limits.snapshot_every_entries,
+            kept_entries: limits.kept_entries,
+            ..Self::default()
+        }
     }
 }
 

@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// Short, so that followers that were away are sent snapshots.
-const RETENTION: Retention = Retention { snapshot_every: 80, kept_entries: 30 };
+const RETENTION: Retention = Retention { snapshot_every: 80, kept_entries: 30, kept_bytes: u64::MAX };
 /// Longer than a node's own, for a simulation spends most of its time on heartbeats.
 const TIMING: Timing = Timing {
     heartbeat: Duration::from_millis(400),

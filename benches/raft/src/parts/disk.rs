@@ -16,11 +16,12 @@ use crate::servers::{NODES, Servers, System};
 use crate::stats::amount;
 
 const OVERWRITES: usize = 3;
-/// The disk has settled when it was the same for as many looks.
-const SETTLED_LOOKS: usize = 4;
+/// The disk has settled when it was the same for as many looks: a node gathers rows for some seconds before it stores them,
+/// and gives room back when nothing has come for another.
+const SETTLED_LOOKS: usize = 12;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What grows without end is taken as it is then.
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 /// Bytes on disk for each byte of live data that the design allows.
 const GOAL: f64 = 3.0;
 

@@ -35,10 +35,11 @@ use crate::{
     raft::{Entry, LogId, Packed, Types, Vote, entry, log_id, term_and_index},
     space::Space,
     trace,
+    trim::Chunk,
 };
 
 /// A chunk file is closed at this size; a purge deletes whole chunks.
-const CHUNK_BYTES: usize = 32 * 1024 * 1024;
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Payloads kept in memory beside those of the open chunk, in bytes.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Payloads kept in memory beside those of the open chunk, in entries.
@@ -169,6 +170,17 @@ impl DiskLog {
             };
             log.read(first, end.max(first)).map(digest).collect()
         }
+    }
+
+    /// The files it lies in that hold entries which were not purged, in order.
+    pub(crate) fn chunks(&self) -> Vec<Chunk> {
+        let log = self.lock();
+        let purged = log.log_state().purged().map(|(_, index)| *index);
+        let stat = log.stat();
+        let chunks = stat.closed_chunks.iter().chain([&stat.open_chunk]);
+        let chunks =
+            chunks.filter_map(|chunk| Some(Chunk { last: chunk.log_state.last()?.1, bytes: chunk.size }));
+        chunks.filter(|chunk| Some(chunk.last) > purged).collect()
     }
 
     /// The last purged log id.

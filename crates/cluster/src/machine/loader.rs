@@ -12,7 +12,11 @@ use bytes::Bytes;
 use model::{Loading, Part, State, table::RecordRef};
 
 use super::{RestoreError, snapshot::PACKED};
-use crate::{packing, raft::damaged, store::Stored};
+use crate::{
+    packing,
+    raft::damaged,
+    store::{Stored, groups},
+};
 
 /// Threads that decode, at most; fewer when there are fewer cores.
 const DECODERS_MAX: usize = 4;
@@ -34,7 +38,7 @@ impl Batch {
                 let unpacked = packing::unpack(PACKED, &body)?;
                 let mut part = Part::default();
                 for record in postcard::from_bytes::<Vec<RecordRef<'_>>>(&unpacked).map_err(damaged)? {
-                    part.add(record)?;
+                    groups::add(&mut part, record)?;
                 }
                 Ok(part)
             }

@@ -36,6 +36,11 @@ const GATHER_POLL: Duration = Duration::from_millis(10);
 const GATHERED_RECORDS: usize = 500_000;
 /// While a whole state is written, of this many parts of the time one is left to others.
 const YIELDED_SHARE: u32 = 3;
+/// When nothing has come for so long, the store is written anew for less; and how often it is looked until then.
+const QUIET: Duration = Duration::from_secs(1);
+const QUIET_POLL: Duration = Duration::from_millis(50);
+/// Room that must be left when the store is written anew, beside as much as it takes.
+const SPARED_BYTES: u64 = 64 * 1024 * 1024;
 /// At most this much is to be replayed from the log after a crash.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
@@ -151,6 +156,9 @@ impl Writer {
                         store.write(mem::take(&mut inbox.gathered), &inbox.held.1)?;
                         if due { store.checkpoint() } else { Ok(()) }
                     })?;
+                    if due || self.is_quiet()? {
+                        self.renew()?;
+                    }
                     if due {
                         checkpointed = Instant::now();
                     }
@@ -158,8 +166,9 @@ impl Writer {
                 Job::Checkpoint(done) => {
                     self.inbox.waiting.push(done);
                     self.checkpoint()?;
-                    checkpointed = Instant::now();
                     self.answer();
+                    self.renew()?;
+                    checkpointed = Instant::now();
                 }
                 Job::Replace(state, position) => {
                     self.inbox.held = (state, position);
@@ -186,7 +195,7 @@ impl Writer {
         self.attempt(|store, inbox| {
             ledger.flush()?;
             let begun = Instant::now();
-            is_abandoned = !replace(store, inbox, || space.claim())?;
+            is_abandoned = !replace(store, inbox, &ledger, || space.claim().map(|()| true))?;
             tracing::info!(elapsed = ?begun.elapsed(), is_abandoned, "the state of a snapshot was written to the store");
             Ok(())
         })?;
@@ -194,6 +203,43 @@ impl Writer {
             // It holds what was before, on which nothing may be built that came later.
             self.store.take().map_or(Ok(()), close)?;
         }
+        Ok(())
+    }
+
+    /// Whether nothing comes for a while, when there is something to be done then.
+    fn is_quiet(&mut self) -> io::Result<bool> {
+        let Some(store) = &self.store else { return Ok(false) };
+        let begun = Instant::now();
+        while self.inbox.is_idle() && store.bloated(true)?.is_some() {
+            if begun.elapsed() >= QUIET {
+                return Ok(true);
+            }
+            thread::sleep(QUIET_POLL);
+        }
+        Ok(false)
+    }
+
+    /// Writes a new generation when the files of this one have become far larger than what is in them, and there is room
+    /// for both. Everything that was taken is in the store, durably.
+    fn renew(&mut self) -> io::Result<()> {
+        let (space, ledger) = (Arc::clone(&self.space), Arc::clone(&self.ledger));
+        self.attempt(|store, inbox| {
+            let Some(bytes) =
+                store.bloated(inbox.is_idle())?.filter(|bytes| space.room() > bytes + SPARED_BYTES)
+            else {
+                return Ok(());
+            };
+            let begun = Instant::now();
+            if replace(store, inbox, &ledger, || Ok(!space.is_full_here()))? {
+                tracing::info!(elapsed = ?begun.elapsed(), bytes, "the stored state was written anew");
+                return Ok(());
+            }
+            // The old one holds everything up to where that began.
+            ledger.flush()?;
+            store.write(mem::take(&mut inbox.gathered), &inbox.held.1)?;
+            store.checkpoint()
+        })?;
+        self.answer();
         Ok(())
     }
 
@@ -254,34 +300,47 @@ impl Writer {
 }
 
 /// Writes all of the state that is held into a new generation, and then what was handed over meanwhile; says whether
-/// that was done, or given up because the node ends.
-fn replace(store: &mut Store, inbox: &mut Inbox, permit: impl Fn() -> io::Result<()>) -> io::Result<bool> {
-    permit()?;
+/// that was done, or given up because the node ends or `goes_on` says so, which is asked before each batch.
+fn replace(
+    store: &mut Store,
+    inbox: &mut Inbox,
+    ledger: &Ledger,
+    goes_on: impl Fn() -> io::Result<bool>,
+) -> io::Result<bool> {
+    if !goes_on()? {
+        return Ok(false);
+    }
     let mut fill = store.begin_next()?;
     let state = Arc::clone(&inbox.held.0);
     let mut records = state.records().peekable();
     while records.peek().is_some() {
-        if inbox.receiver.is_closed() {
+        if inbox.receiver.is_closed() || !goes_on()? {
             fill.abandon()?;
             return Ok(false);
         }
-        permit()?;
         let begun = Instant::now();
         fill.add(records.by_ref().take(FILL_RECORDS).collect())?;
         inbox.take_waiting();
         thread::sleep(begun.elapsed() / (YIELDED_SHARE - 1));
     }
-    // Twice: far less comes while the first of it is written.
+    // Twice: far less comes while the first of it is written. It stays gathered until the new one is complete.
+    let mut written = 0;
     for _ in 0..2 {
         inbox.take_waiting();
-        let mut gathered = mem::take(&mut inbox.gathered).into_iter().peekable();
-        while gathered.peek().is_some() {
-            permit()?;
-            fill.add(gathered.by_ref().take(FILL_RECORDS).collect())?;
+        while written < inbox.gathered.len() {
+            if !goes_on()? {
+                fill.abandon()?;
+                return Ok(false);
+            }
+            let end = inbox.gathered.len().min(written + FILL_RECORDS);
+            fill.add(inbox.gathered[written..end].to_vec())?;
+            written = end;
         }
     }
+    ledger.flush()?;
     let next = fill.finish(&inbox.held.1)?;
     store.give_way(next)?;
+    inbox.gathered.clear();
     Ok(true)
 }
 
@@ -318,6 +377,11 @@ struct Inbox {
 }
 
 impl Inbox {
+    /// Whether nothing has come since.
+    fn is_idle(&self) -> bool {
+        self.next.is_none() && self.receiver.is_empty() && !self.receiver.is_closed()
+    }
+
     fn next(&mut self) -> Option<Job> {
         self.next.take().or_else(|| self.receiver.blocking_recv())
     }

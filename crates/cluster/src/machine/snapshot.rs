@@ -2,8 +2,8 @@
 //! renamed into place.
 //!
 //! A file is the magic bytes, then frames: 32-bit little-endian length, SHA-256 of the body, body. The first body is
-//! the [`Head`], every other one a list of records of about a mebibyte, packed. The head says how many records follow and what
-//! their digest is, so a file that was cut at a frame is noticed.
+//! the [`Head`], every other one a list of records of about a mebibyte, packed; audit records stand in it in groups, as in
+//! the store. The head says how many records follow and what their digest is, so a file that was cut at a frame is noticed.
 
 use std::{
     fmt,
@@ -33,6 +33,7 @@ use crate::{
     packing,
     raft::{SnapshotMeta, damaged},
     space::Space,
+    store::groups::Groups,
 };
 
 pub(super) const MAGIC: &[u8; 8] = b"RVSNAP\0\x01";
@@ -68,8 +69,8 @@ impl Frame {
         Self { checksum: Sha256::digest(&body).into(), body }
     }
 
-    fn of(records: &[Record]) -> Self {
-        Self::new(packing::pack(PACKED, &encode(&records)).into())
+    fn of(records: &[Record]) -> io::Result<Self> {
+        Ok(Self::new(packing::pack(PACKED, &encode(&records))?.into()))
     }
 
     /// A frame that came from elsewhere.
@@ -125,6 +126,12 @@ impl SnapshotFile {
     /// What it holds.
     pub(crate) const fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// How many bytes it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        // A file that is held open can always be asked.
+        self.file.metadata().map_or(0, |found| found.len())
     }
 
     /// The same, as openraft names it.
@@ -322,17 +329,18 @@ impl SnapshotFolder {
         let mut incoming = Incoming::create(path, encode(&head).into(), self.space.clone())?;
         let mut records = Vec::new();
         let mut bytes = 0;
-        for record in state.records() {
+        for record in Groups::each(state.records()) {
+            let record = record?;
             bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
             records.push(record);
             if bytes >= FRAME_BYTES {
-                incoming.push(&Frame::of(&records))?;
+                incoming.push(&Frame::of(&records)?)?;
                 records.clear();
                 bytes = 0;
             }
         }
         if !records.is_empty() {
-            incoming.push(&Frame::of(&records))?;
+            incoming.push(&Frame::of(&records)?)?;
         }
         self.adopt(incoming.finish()?)
     }

@@ -36,7 +36,17 @@ struct Fixture {
 
 impl Fixture {
     fn open(folder: &Path) -> Self {
+        Self::with(folder, |store| store)
+    }
+
+    /// One whose store is written anew as soon as its files are twice as long as they were when they were new.
+    fn renewing(folder: &Path) -> Self {
+        Self::with(folder, |store| store.bloated_from(1))
+    }
+
+    fn with(folder: &Path, set: impl FnOnce(Store) -> Store) -> Self {
         let (store, state, position) = Store::open(folder.join("state")).unwrap();
+        let store = set(store);
         let fatal = Arc::new(Fatal::new());
         let held = (Arc::new(state.clone()), position.clone());
         let space = Space::open(folder.to_path_buf()).unwrap();
@@ -119,8 +129,8 @@ async fn a_snapshot_carries_the_state_to_another_node() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut sender = Fixture::open(from.path());
     for index in 0..20 {
-        let start = usize::try_from(index).unwrap() * 200;
-        sender.apply(vec![puts(index, &names(start, start + 200))]).await.unwrap();
+        let start = usize::try_from(index).unwrap() * 450;
+        sender.apply(vec![puts(index, &names(start, start + 450))]).await.unwrap();
     }
     let snapshot = sender.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
     assert!(snapshot.snapshot.frames().unwrap().count() > 2, "several frames");
@@ -284,6 +294,88 @@ async fn what_is_applied_while_the_store_is_filled_is_in_it() {
     let again = Fixture::open(to.path());
     assert_eq!(again.view.state().digest(), digest);
     again.close();
+}
+
+/// The generations that there are.
+fn names_of_generations(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder.join("state")).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A node with many rows whose store is being written anew.
+async fn renewed(folder: &Path) -> (Fixture, u64) {
+    let mut node = Fixture::renewing(folder);
+    let mut last = 0;
+    loop {
+        let start = usize::try_from(last % 20).unwrap() * 300;
+        node.apply(vec![puts(last, &names(start, start + 300))]).await.unwrap();
+        if last >= 20 && last % 5 == 0 {
+            node.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+            // It may have been renewed before: what counts is that it is so now.
+            for _ in 0..1_000 {
+                if generations(folder) == 2 {
+                    return (node, last);
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        last += 1;
+        assert!(last < 1_000, "it is never written anew");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_has_grown_far_beyond_its_rows_is_written_anew_while_the_node_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut node, mut last) = renewed(folder.path()).await;
+    let before = names_of_generations(folder.path());
+    while names_of_generations(folder.path()).contains(&before[0]) {
+        last += 1;
+        assert!(last < 10_000, "the old one stays");
+        node.apply(vec![puts(last, &names(5_900, 6_000))]).await.unwrap();
+    }
+    let digest = node.view.state().digest();
+    node.close();
+    let mut restarted = Fixture::open(folder.path());
+    assert_eq!(generations(folder.path()), 1);
+    assert_eq!(restarted.machine.applied_state().await.unwrap().0, Some(log_id(1, last)));
+    assert_eq!(restarted.view.state().digest(), digest);
+    // The audit log goes on in the group where it ended.
+    restarted.apply(vec![puts(last + 1, &names(0, 3))]).await.unwrap();
+    let digest = restarted.view.state().digest();
+    restarted.close();
+    let again = Fixture::open(folder.path());
+    assert_eq!(again.view.state().digest(), digest);
+    again.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_ends_while_its_store_is_written_anew_has_the_old_one() {
+    let (folder, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut node, mut last) = renewed(folder.path()).await;
+    let durable = node.view.state().digest();
+    // What a process that is killed here leaves behind: nothing is written to the old one meanwhile.
+    copy(&folder.path().join("state"), &left.path().join("state"));
+    let is_unfinished = generations(folder.path()) == 2;
+    let reached = last;
+    last += 1;
+    node.apply(vec![puts(last, &names(6_000, 6_100))]).await.unwrap();
+    let digest = node.view.state().digest();
+    node.close();
+    // One that is told to stop gives the new one up, and keeps what came meanwhile.
+    let mut stopped = Fixture::open(folder.path());
+    assert_eq!(generations(folder.path()), 1);
+    assert_eq!(stopped.machine.applied_state().await.unwrap().0, Some(log_id(1, last)));
+    assert_eq!(stopped.view.state().digest(), digest);
+    stopped.close();
+    if is_unfinished {
+        let mut killed = Fixture::open(left.path());
+        assert_eq!(killed.machine.applied_state().await.unwrap().0, Some(log_id(1, reached)));
+        assert_eq!(killed.view.state().digest(), durable);
+        killed.close();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

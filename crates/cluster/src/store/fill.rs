@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 
 use model::table::Record;
 
-use super::{Store, path};
+use super::{Store, io_error, path};
 use crate::machine::Position;
 
 /// A generation that is not complete.
@@ -27,6 +27,7 @@ impl Fill {
         self.0.checkpoint()?;
         self.0.write(Vec::new(), position)?;
         self.0.checkpoint()?;
+        self.0.fresh_bytes = self.0.db.size_on_disk().map_err(io_error)?;
         Ok(self.0)
     }
 
@@ -47,7 +48,8 @@ impl Store {
     /// Puts the generation that was finished in the place of this one.
     pub(crate) fn give_way(&mut self, next: Self) -> io::Result<()> {
         let old = path(&self.folder, self.generation);
-        *self = next;
+        let bloated_bytes = self.bloated_bytes;
+        *self = Self { bloated_bytes, ..next };
         fs::remove_dir_all(old)
     }
 }

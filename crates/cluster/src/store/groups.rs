@@ -1,22 +1,37 @@
-//! Audit records as the store keeps them: many in one value. They are only ever appended, and there is one for every
-//! command: a value each would be most of what sled has to do. A group is packed.
+//! Audit records as the store and snapshots keep them: many in one value. They are only ever appended, and there is one for
+//! every command: a value each would be most of what sled has to do. What of a group follows from the rest is left out
+//! ([`chain`]), and in the store a group is packed.
 
-use std::{borrow::Cow, collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, iter};
 
 use model::{
+    Part,
     audit::AuditRecord,
     table::{Record, RecordRef, Row as _},
 };
 
+use super::chain;
 use crate::{machine::RestoreError, packing, raft::damaged};
 
 /// The table under which groups are stored, which no table of the model is numbered with. Never reused.
 pub(crate) const TABLE: u8 = u8::MAX;
-/// What a packed group begins with; format 2 had none. The numbers of records do not come so far that their first byte
-/// would be this one.
+/// What a packed group of format 3 begins with; format 2 had none. The numbers of records do not come so far that their
+/// first byte would be one of these.
 const PACKED: u8 = 255;
+/// What an abridged group begins with, packed or not.
+const ABRIDGED_PACKED: u8 = 254;
+const ABRIDGED: u8 = 253;
 /// Records in a group: those with the sequences from a multiple of this one up to the next.
 const RECORDS: u64 = 64;
+
+/// Takes in a row, or the rows of a group.
+pub(crate) fn add(part: &mut Part, record: RecordRef<'_>) -> Result<(), RestoreError> {
+    if record.table == TABLE {
+        Group::open(record)?.each(|record| Ok(part.add(record)?))
+    } else {
+        Ok(part.add(record)?)
+    }
+}
 
 /// The group that is still being filled. It is written again whenever it grows.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,55 +52,104 @@ impl Groups {
         // By their numbers: encoded, 300 comes before 2.
         let mut appended = BTreeMap::new();
         for record in audit {
-            let sequence = postcard::from_bytes(&record.key).map_err(damaged)?;
-            appended.insert(sequence, record.value.ok_or_else(not_appended)?);
+            let (sequence, value) = appended_record(record)?;
+            appended.insert(sequence, value);
         }
         for (sequence, value) in appended {
-            let number = sequence / RECORDS;
-            if number < self.number {
-                return Err(not_appended());
+            if let Some(closed) = self.append(sequence, value)? {
+                others.push(packed(closed)?);
             }
-            if number > self.number {
-                others.extend(self.close());
-                self.number = number;
-            }
-            self.records.insert(sequence, value);
         }
-        others.extend(self.record());
+        if let Some(open) = self.record() {
+            others.push(packed(open)?);
+        }
         Ok(others)
+    }
+
+    /// All of these records, which come in order, with the audit records among them in groups. They are not packed: what
+    /// they become a part of is.
+    pub(crate) fn each(records: impl Iterator<Item = Record>) -> impl Iterator<Item = io::Result<Record>> {
+        let mut groups = Self::default();
+        let mut records = records;
+        let mut has_ended = false;
+        iter::from_fn(move || {
+            while !has_ended {
+                let Some(record) = records.next() else {
+                    has_ended = true;
+                    return groups.record().map(Ok);
+                };
+                if record.table != AuditRecord::TAG {
+                    return Some(Ok(record));
+                }
+                let closed =
+                    appended_record(record).and_then(|(sequence, value)| groups.append(sequence, value));
+                if let Some(closed) = closed.transpose() {
+                    return Some(closed);
+                }
+            }
+            None
+        })
+    }
+
+    /// Appends a record, and gives the group that was closed by that.
+    fn append(&mut self, sequence: u64, value: Vec<u8>) -> io::Result<Option<Record>> {
+        let number = sequence / RECORDS;
+        if number < self.number {
+            return Err(not_appended());
+        }
+        let mut closed = None;
+        if number > self.number {
+            closed = self.record();
+            self.records.clear();
+            self.number = number;
+        }
+        self.records.insert(sequence, value);
+        Ok(closed)
     }
 
     /// Goes on filling a stored group.
     pub(crate) fn resume(stored: RecordRef<'_>) -> Result<Self, RestoreError> {
         let group = Group::open(stored)?;
-        let records = group.records()?.into_iter().map(|(sequence, value)| (sequence, value.to_vec()));
-        Ok(Self { number: group.number, records: records.collect() })
+        Ok(Self { number: group.number, records: group.records.into_iter().collect() })
     }
 
-    fn close(&mut self) -> Option<Record> {
-        let record = self.record();
-        self.records.clear();
-        record
-    }
-
+    /// The group as far as it is filled, abridged.
     fn record(&self) -> Option<Record> {
-        let value = (!self.records.is_empty()).then(|| packing::pack(PACKED, &join(&self.records)))?;
+        let value =
+            (!self.records.is_empty()).then(|| [&[ABRIDGED][..], &chain::abridge(&self.records)].concat())?;
         Some(Record { table: TABLE, key: self.number.to_be_bytes().into(), value: Some(value) })
     }
 }
 
-/// A stored group.
-pub(crate) struct Group<'a> {
-    number: u64,
-    joined: Cow<'a, [u8]>,
+fn packed(group: Record) -> io::Result<Record> {
+    let abridged = group.value.unwrap_or_default();
+    let value = packing::pack(ABRIDGED_PACKED, abridged.strip_prefix(&[ABRIDGED]).unwrap_or(&abridged))?;
+    Ok(Record { value: Some(value), ..group })
 }
 
-impl<'a> Group<'a> {
-    /// Unpacks it.
-    pub(crate) fn open(stored: RecordRef<'a>) -> Result<Self, RestoreError> {
+/// The number of an audit record, and what it says.
+fn appended_record(record: Record) -> io::Result<(u64, Vec<u8>)> {
+    let sequence = postcard::from_bytes(&record.key).map_err(damaged)?;
+    Ok((sequence, record.value.ok_or_else(not_appended)?))
+}
+
+/// A stored group.
+pub(crate) struct Group {
+    number: u64,
+    records: Vec<(u64, Vec<u8>)>,
+}
+
+impl Group {
+    /// Unpacks it, and puts in what was left out.
+    pub(crate) fn open(stored: RecordRef<'_>) -> Result<Self, RestoreError> {
         let key = stored.key.try_into().map_err(|_| RestoreError::Unreadable)?;
-        let joined = packing::unpack(PACKED, stored.value.unwrap_or_default())?;
-        Ok(Self { number: u64::from_be_bytes(key), joined })
+        let value = stored.value.unwrap_or_default();
+        let records = match value.first() {
+            Some(&ABRIDGED_PACKED) => chain::complete(&packing::unpack(ABRIDGED_PACKED, value)?)?,
+            Some(&ABRIDGED) => chain::complete(&value[1..])?,
+            _ => split(&packing::unpack(PACKED, value)?).ok_or(RestoreError::Unreadable)?,
+        };
+        Ok(Self { number: u64::from_be_bytes(key), records })
     }
 
     /// Hands over its audit records, as the model has them.
@@ -93,38 +157,24 @@ impl<'a> Group<'a> {
         &self,
         mut take: impl FnMut(RecordRef<'_>) -> Result<(), RestoreError>,
     ) -> Result<(), RestoreError> {
-        for (sequence, value) in self.records()? {
-            let key = postcard::to_stdvec(&sequence).expect("plain data always encodes into memory");
+        for (sequence, value) in &self.records {
+            let key = postcard::to_stdvec(sequence).expect("plain data always encodes into memory");
             take(RecordRef { table: AuditRecord::TAG, key: &key, value: Some(value) })?;
         }
         Ok(())
     }
-
-    fn records(&self) -> Result<Vec<(u64, &[u8])>, RestoreError> {
-        split(&self.joined).ok_or(RestoreError::Unreadable)
-    }
 }
 
-/// For each record its sequence, 64 bits, and its length, 32 bits, both big-endian, and then its bytes.
-fn join(records: &BTreeMap<u64, Vec<u8>>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(records.values().map(|value| 12 + value.len()).sum());
-    for (sequence, value) in records {
-        bytes.extend_from_slice(&sequence.to_be_bytes());
-        let length = u32::try_from(value.len()).expect("an audit record is far smaller than 4 GiB");
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(value);
-    }
-    bytes
-}
-
-fn split(mut bytes: &[u8]) -> Option<Vec<(u64, &[u8])>> {
+/// As groups were until format 3: for each record its sequence, 64 bits, and its length, 32 bits, both big-endian, and then
+/// its bytes.
+fn split(mut bytes: &[u8]) -> Option<Vec<(u64, Vec<u8>)>> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let (sequence, rest) = bytes.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
         let (value, rest) = rest.split_at_checked(length)?;
-        records.push((u64::from_be_bytes(*sequence), value));
+        records.push((u64::from_be_bytes(*sequence), value.to_vec()));
         bytes = rest;
     }
     Some(records)
@@ -191,12 +241,57 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_not_packed_is_read_too() {
+    fn groups_of_earlier_formats_are_read_and_filled() {
         let records: BTreeMap<_, _> =
             (1..=3).map(|sequence| (sequence, audit(sequence).value.unwrap())).collect();
-        let stored = Record { table: TABLE, key: vec![0; 8], value: Some(join(&records)) };
-        assert_eq!(unfold(&stored).unwrap(), (1..=3).map(audit).collect::<Vec<_>>());
-        assert_eq!(Groups::resume((&stored).into()).unwrap(), Groups { number: 0, records });
+        let joined: Vec<u8> = records
+            .iter()
+            .flat_map(|(sequence, value)| {
+                let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+                [&sequence.to_be_bytes()[..], &length, value].concat()
+            })
+            .collect();
+        let packed = [&[PACKED][..], &lz4_flex::block::compress_prepend_size(&joined)].concat();
+        for value in [joined, packed] {
+            let stored = Record { table: TABLE, key: vec![0; 8], value: Some(value) };
+            assert_eq!(unfold(&stored).unwrap(), (1..=3).map(audit).collect::<Vec<_>>());
+            let mut groups = Groups::resume((&stored).into()).unwrap();
+            assert_eq!(groups, Groups { number: 0, records: records.clone() });
+            let grown = groups.fold(vec![audit(4)]).unwrap().remove(0);
+            assert_eq!(unfold(&grown).unwrap(), (1..=4).map(audit).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_chain_is_stored_in_far_less_than_it_takes() {
+        let chain = chain::tests::chain(64 * 4 - 1);
+        let records = chain.iter().map(|(sequence, value)| Record {
+            table: AuditRecord::TAG,
+            key: postcard::to_stdvec(sequence).unwrap(),
+            value: Some(value.clone()),
+        });
+        let given: Vec<_> = records.collect();
+        let stored = Groups::default().fold(given.clone()).unwrap();
+        let bytes = |records: &[Record]| -> usize {
+            records.iter().filter_map(|record| record.value.as_ref()).map(Vec::len).sum()
+        };
+        assert!(bytes(&stored) * 4 < bytes(&given), "{} of {}", bytes(&stored), bytes(&given));
+        let mut read: Vec<_> = stored.iter().flat_map(|group| unfold(group).unwrap()).collect();
+        read.sort_by_key(|record| postcard::from_bytes::<u64>(&record.key).unwrap());
+        assert_eq!(read, given);
+    }
+
+    #[test]
+    fn records_in_order_become_groups_among_the_others() {
+        let other = |key| Record { table: 3, key: vec![key], value: Some(vec![key]) };
+        let given: Vec<_> = iter::once(other(1)).chain((1..150).map(audit)).chain([other(2)]).collect();
+        let grouped: Vec<_> = Groups::each(given.clone().into_iter()).collect::<io::Result<_>>().unwrap();
+        assert_eq!(grouped.len(), 2 + 3);
+        let (groups, others): (Vec<_>, Vec<_>) =
+            grouped.into_iter().partition(|record| record.table == TABLE);
+        assert_eq!(others, [other(1), other(2)]);
+        let records: Vec<_> = groups.iter().flat_map(|group| unfold(group).unwrap()).collect();
+        assert_eq!(records, given[1..150]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use sled::IVec;
 
 use super::{
     META_KEY, ROW, ROW_HEAD_BYTES,
-    groups::{self, Group, Groups},
+    groups::{self, Groups},
     io_error,
 };
 use crate::machine::RestoreError;
@@ -34,12 +34,7 @@ impl Stored {
     pub(crate) fn decode(rows: &[Self]) -> Result<Part, RestoreError> {
         let mut part = Part::default();
         for row in rows {
-            let record = row.record()?;
-            if record.table == groups::TABLE {
-                Group::open(record)?.each(|record| Ok(part.add(record)?))?;
-            } else {
-                part.add(record)?;
-            }
+            groups::add(&mut part, row.record()?)?;
         }
         Ok(part)
     }
@@ -80,6 +75,8 @@ pub(super) struct Rows {
     /// Rows of more than one part, with their number.
     pub(super) long_rows: BTreeMap<(u8, Vec<u8>), u16>,
     newest_group: Option<Record>,
+    /// Bytes of the keys and values that were read.
+    pub(super) bytes: u64,
 }
 
 impl Rows {
@@ -90,6 +87,7 @@ impl Rows {
             ended: false,
             long_rows: BTreeMap::new(),
             newest_group: None,
+            bytes: 0,
         }
     }
 
@@ -123,6 +121,7 @@ impl Rows {
                 None => self.ended = true,
                 Some(Err(error)) => return Err(io_error(error).into()),
                 Some(Ok((key, value))) => {
+                    self.bytes += (key.len() + value.len()) as u64;
                     if self.is_short(&key, &value)? {
                         return Ok(Some(Stored::Short(key, value)));
                     }

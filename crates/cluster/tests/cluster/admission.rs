@@ -76,7 +76,7 @@ async fn a_wiped_node_does_not_form_a_second_cluster() {
 /// Three nodes of which all have purged their logs.
 async fn purged() -> Nodes {
     let mut nodes = Nodes::prepare(3).await;
-    nodes.retention = Retention { snapshot_every: 20, kept_entries: 5 };
+    nodes.retention = Retention { snapshot_every: 20, kept_entries: 5, ..Retention::default() };
     for node in (1..=3).map(NodeId) {
         nodes.start(node).await;
     }

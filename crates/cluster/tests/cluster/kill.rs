@@ -29,7 +29,7 @@ async fn start(data: &Path) -> Cluster {
         election_max: Duration::from_millis(120),
     };
     // Snapshots and purges fall between the kills too.
-    settings.retention = Retention { snapshot_every: 40, kept_entries: 10 };
+    settings.retention = Retention { snapshot_every: 40, kept_entries: 10, ..Retention::default() };
     Cluster::start(settings, listener, &[&ROOT_KEY], CancellationToken::new()).await.unwrap()
 }
 

@@ -12,3 +12,4 @@ mod planted;
 mod repair;
 mod resume;
 mod three_nodes;
+mod trim;

@@ -70,7 +70,7 @@ async fn a_whole_cluster_restarts_from_disk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_behind_the_kept_log_is_given_a_snapshot() {
     let mut nodes = Nodes::prepare(3).await;
-    nodes.retention = Retention { snapshot_every: 20, kept_entries: 5 };
+    nodes.retention = Retention { snapshot_every: 20, kept_entries: 5, ..Retention::default() };
     for node in (1..=3).map(NodeId) {
         nodes.start(node).await;
     }

@@ -55,7 +55,7 @@ pub struct Ground {
 impl Ground {
     pub async fn prepare() -> Self {
         let mut nodes = Nodes::prepare(3).await;
-        nodes.retention = Retention { snapshot_every: 20, kept_entries: 5 };
+        nodes.retention = Retention { snapshot_every: 20, kept_entries: 5, ..Retention::default() };
         for node in (1..=3).map(NodeId) {
             nodes.start(node).await;
         }

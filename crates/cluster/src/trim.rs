@@ -1,0 +1,114 @@
+//! Keeps the log short in bytes. Raft makes a snapshot after so many entries and keeps so many behind it, whatever their
+//! size; where entries are large, this asks for a snapshot earlier and lets Raft purge more of what that covers.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{log::DiskLog, machine::SnapshotFolder, raft::Raft};
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The log may grow to this part of what a snapshot takes before the next one: it costs as much as it is long.
+const SNAPSHOT_SHARE: u64 = 2;
+
+/// A file of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    /// The index of its last entry.
+    pub(crate) last: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What is asked of Raft.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wish {
+    snapshot: bool,
+    /// Up to this index, which a snapshot covers.
+    purge: Option<u64>,
+}
+
+/// The task.
+pub(crate) struct Trimming {
+    pub(crate) raft: Raft,
+    pub(crate) log: DiskLog,
+    pub(crate) snapshots: Arc<SnapshotFolder>,
+    /// Bytes kept behind a snapshot, for followers that lag a little.
+    pub(crate) kept_bytes: u64,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Trimming {
+    /// Looks until the node stops.
+    pub(crate) async fn run(self) {
+        let mut asked = None;
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let snapshot = self.snapshots.current();
+            let snapshot = snapshot.and_then(|file| Some((file.meta().last_log_id?.index, file.bytes())));
+            let wish = wish(&self.log.chunks(), snapshot, self.kept_bytes);
+            let trigger = self.raft.trigger();
+            // An error says that Raft has ended.
+            if wish.snapshot && trigger.snapshot().await.is_err() {
+                return;
+            }
+            // Once: Raft may have to wait until a follower has what it is being sent.
+            if let Some(upto) = wish.purge.filter(|_| wish.purge > asked) {
+                asked = wish.purge;
+                if trigger.purge_log(upto).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// `chunks` are in order. `snapshot` says up to which index it reaches, and how many bytes it takes.
+fn wish(chunks: &[Chunk], snapshot: Option<(u64, u64)>, kept_bytes: u64) -> Wish {
+    let (reach, taken) = snapshot.map_or((None, 0), |(index, bytes)| (Some(index), bytes));
+    let is_covered = |chunk: &&Chunk| Some(chunk.last) <= reach;
+    let beyond: u64 = chunks.iter().filter(|chunk| !is_covered(chunk)).map(|chunk| chunk.bytes).sum();
+    let mut kept = 0;
+    let purge = chunks.iter().rev().filter(is_covered).find(|chunk| {
+        kept += chunk.bytes;
+        kept > kept_bytes
+    });
+    Wish { snapshot: beyond > kept_bytes.max(taken / SNAPSHOT_SHARE), purge: purge.map(|chunk| chunk.last) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(lasts: &[u64]) -> Vec<Chunk> {
+        lasts.iter().map(|last| Chunk { last: *last, bytes: 10 }).collect()
+    }
+
+    #[test]
+    fn a_snapshot_is_made_when_more_than_is_kept_or_half_of_one_lies_beyond_it() {
+        let log = chunks(&[10, 20, 30]);
+        assert_eq!(wish(&log, None, 30), Wish::default());
+        assert!(wish(&log, None, 29).snapshot);
+        assert!(wish(&log, Some((10, 30)), 15).snapshot, "two chunks are beyond");
+        assert!(!wish(&log, Some((10, 40)), 15).snapshot, "it is large");
+        assert!(!wish(&log, Some((20, 30)), 15).snapshot, "one chunk is beyond");
+        assert!(!wish(&[], None, 0).snapshot);
+    }
+
+    #[test]
+    fn only_what_a_snapshot_covers_is_purged_and_the_newest_of_it_is_kept() {
+        let log = chunks(&[10, 20, 30, 40]);
+        let purge = |reach, kept| wish(&log, Some((reach, 1_000)), kept).purge;
+        assert_eq!(wish(&log, None, 0).purge, None);
+        assert_eq!(purge(9, 0), None);
+        assert_eq!(purge(10, 0), Some(10));
+        assert_eq!(purge(39, 0), Some(30), "the last chunk is not wholly covered");
+        assert_eq!(purge(40, 0), Some(40));
+        assert_eq!(purge(40, 10), Some(30));
+        assert_eq!(purge(40, 39), Some(10));
+        assert_eq!(purge(40, 40), None);
+    }
+}
