@@ -9,8 +9,12 @@ use crate::{log::DiskLog, machine::SnapshotFolder, raft::Raft};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The log may grow to this part of what a snapshot takes before the next one: it costs as much as it is long.
-const SNAPSHOT_SHARE: u64 = 2;
+/// While nothing is written, a snapshot is made when this part of what one takes lies beyond it.
+const QUIET_SHARE: u64 = 2;
+/// While much is written, a snapshot takes its processor time from the writers: so many times what is kept, or twice what
+/// a snapshot takes, may lie beyond it.
+const BUSY_KEPT: u64 = 4;
+const BUSY_SNAPSHOTS: u64 = 2;
 
 /// A file of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub(crate) struct Trimming {
 impl Trimming {
     /// Looks until the node stops.
     pub(crate) async fn run(self) {
-        let mut asked = None;
+        let (mut asked, mut seen) = (None, 0);
         loop {
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
@@ -49,7 +53,10 @@ impl Trimming {
             }
             let snapshot = self.snapshots.current();
             let snapshot = snapshot.and_then(|file| Some((file.meta().last_log_id?.index, file.bytes())));
-            let wish = wish(&self.log.chunks(), snapshot, self.kept_bytes);
+            let chunks = self.log.chunks();
+            let bytes = chunks.iter().map(|chunk| chunk.bytes).sum();
+            let is_quiet = std::mem::replace(&mut seen, bytes) == bytes;
+            let wish = wish(&chunks, snapshot, self.kept_bytes, is_quiet);
             let trigger = self.raft.trigger();
             // An error says that Raft has ended.
             if wish.snapshot && trigger.snapshot().await.is_err() {
@@ -67,7 +74,7 @@ impl Trimming {
 }
 
 /// `chunks` are in order. `snapshot` says up to which index it reaches, and how many bytes it takes.
-fn wish(chunks: &[Chunk], snapshot: Option<(u64, u64)>, kept_bytes: u64) -> Wish {
+fn wish(chunks: &[Chunk], snapshot: Option<(u64, u64)>, kept_bytes: u64, is_quiet: bool) -> Wish {
     let (reach, taken) = snapshot.map_or((None, 0), |(index, bytes)| (Some(index), bytes));
     let is_covered = |chunk: &&Chunk| Some(chunk.last) <= reach;
     let beyond: u64 = chunks.iter().filter(|chunk| !is_covered(chunk)).map(|chunk| chunk.bytes).sum();
@@ -76,7 +83,12 @@ fn wish(chunks: &[Chunk], snapshot: Option<(u64, u64)>, kept_bytes: u64) -> Wish
         kept += chunk.bytes;
         kept > kept_bytes
     });
-    Wish { snapshot: beyond > kept_bytes.max(taken / SNAPSHOT_SHARE), purge: purge.map(|chunk| chunk.last) }
+    let most = if is_quiet {
+        kept_bytes.max(taken / QUIET_SHARE)
+    } else {
+        (kept_bytes * BUSY_KEPT).max(taken * BUSY_SNAPSHOTS)
+    };
+    Wish { snapshot: beyond > most, purge: purge.map(|chunk| chunk.last) }
 }
 
 #[cfg(test)]
@@ -90,19 +102,28 @@ mod tests {
     #[test]
     fn a_snapshot_is_made_when_more_than_is_kept_or_half_of_one_lies_beyond_it() {
         let log = chunks(&[10, 20, 30]);
-        assert_eq!(wish(&log, None, 30), Wish::default());
-        assert!(wish(&log, None, 29).snapshot);
-        assert!(wish(&log, Some((10, 30)), 15).snapshot, "two chunks are beyond");
-        assert!(!wish(&log, Some((10, 40)), 15).snapshot, "it is large");
-        assert!(!wish(&log, Some((20, 30)), 15).snapshot, "one chunk is beyond");
-        assert!(!wish(&[], None, 0).snapshot);
+        assert_eq!(wish(&log, None, 30, true), Wish::default());
+        assert!(wish(&log, None, 29, true).snapshot);
+        assert!(wish(&log, Some((10, 30)), 15, true).snapshot, "two chunks are beyond");
+        assert!(!wish(&log, Some((10, 40)), 15, true).snapshot, "it is large");
+        assert!(!wish(&log, Some((20, 30)), 15, true).snapshot, "one chunk is beyond");
+        assert!(!wish(&[], None, 0, true).snapshot);
+    }
+
+    #[test]
+    fn while_much_is_written_a_snapshot_is_made_later() {
+        let log = chunks(&[10, 20, 30]);
+        assert!(wish(&log, None, 7, false).snapshot);
+        assert!(!wish(&log, None, 8, false).snapshot);
+        assert!(wish(&log, Some((10, 9)), 1, false).snapshot, "two chunks are beyond");
+        assert!(!wish(&log, Some((10, 10)), 1, false).snapshot, "it is large");
     }
 
     #[test]
     fn only_what_a_snapshot_covers_is_purged_and_the_newest_of_it_is_kept() {
         let log = chunks(&[10, 20, 30, 40]);
-        let purge = |reach, kept| wish(&log, Some((reach, 1_000)), kept).purge;
-        assert_eq!(wish(&log, None, 0).purge, None);
+        let purge = |reach, kept| wish(&log, Some((reach, 1_000)), kept, true).purge;
+        assert_eq!(wish(&log, None, 0, true).purge, None);
         assert_eq!(purge(9, 0), None);
         assert_eq!(purge(10, 0), Some(10));
         assert_eq!(purge(39, 0), Some(30), "the last chunk is not wholly covered");
