@@ -25,25 +25,25 @@ pub(crate) async fn run(world: Arc<World>, mut chance: Chance) {
         if world.is_quiet() {
             return;
         }
-        match chance.number(0..=99) {
-            0..=10 => crash_one(&world, &mut chance, Loss::Nothing),
-            11..=21 => crash_one(&world, &mut chance, Loss::Unflushed),
-            22..=23 => crash_all(&world, &mut chance),
-            24..=28 => crash_all_after_an_answer(&world, &mut chance).await,
-            29..=32 => crash_after_a_vote(&world, &mut chance).await,
-            33..=36 => cut_one_way(&world, &mut chance),
-            37..=41 => isolate(&world, &mut chance),
-            42..=44 => split(&world, &mut chance),
-            45..=50 => worsen(&world, &mut chance),
-            51..=57 => jump(&world, &mut chance),
-            58..=62 => slow_disk(&world, &mut chance),
-            63..=72 => upset_target(&world, &mut chance),
-            73..=78 => consumer_away(&world, &mut chance),
-            79..=82 => change_membership(&world, &mut chance),
-            83..=86 => admit(&world),
-            87..=90 => turn_out(&world, &mut chance),
-            91..=96 => interrupt_a_change(&world, &mut chance).await,
-            _ => hand_over(&world, &mut chance).await,
+        match chance.number(0..=113) {
+            0..=13 => crash_one(&world, &mut chance, Loss::Nothing),
+            14..=27 => crash_one(&world, &mut chance, Loss::Unflushed),
+            28..=29 => crash_all(&world, &mut chance),
+            30..=34 => crash_all_after_an_answer(&world, &mut chance).await,
+            35..=38 => crash_after_a_vote(&world, &mut chance).await,
+            39..=42 => cut_one_way(&world, &mut chance),
+            43..=48 => isolate(&world, &mut chance),
+            49..=51 => split(&world, &mut chance),
+            52..=58 => worsen(&world, &mut chance),
+            59..=66 => jump(&world, &mut chance),
+            67..=71 => slow_disk(&world, &mut chance),
+            72..=83 => upset_target(&world, &mut chance),
+            84..=89 => consumer_away(&world, &mut chance),
+            90..=95 => change_membership(&world, &mut chance),
+            96..=99 => hand_over(&world, &mut chance).await,
+            100..=103 => admit(&world),
+            104..=107 => turn_out(&world, &mut chance),
+            _ => interrupt_a_change(&world, &mut chance).await,
         }
     }
 }

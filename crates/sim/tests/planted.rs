@@ -34,7 +34,7 @@ caught! {
     an_append_acknowledged_before_its_flush_is_caught: AckBeforeFlush breaks SameEntries from 18;
     a_vote_given_before_its_flush_is_caught: VoteUnflushed breaks TermsNeverBack from 5;
     a_stale_read_is_caught: StaleRead breaks ReadsAreFresh from 4;
-    a_stale_fence_is_caught: StaleFence breaks StaleOutcomesRefused from 54;
+    a_stale_fence_is_caught: StaleFence breaks StaleOutcomesRefused from 390;
     a_revision_left_out_is_caught: RevisionSkipped breaks DenseRevisions from 0;
     a_cursor_that_goes_back_is_caught: CursorBack breaks CursorsNeverBack from 0;
     a_version_retired_before_the_next_is_verified_is_caught: RetiredUnverified breaks RetiredAfterVerified from 0;
