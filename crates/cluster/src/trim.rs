@@ -9,8 +9,6 @@ use crate::{log::DiskLog, machine::SnapshotFolder, raft::Raft};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The log may grow to this part of what a snapshot takes before the next one: it costs as much as it is long.
-const SNAPSHOT_SHARE: u64 = 2;
 
 /// A file of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +74,8 @@ fn wish(chunks: &[Chunk], snapshot: Option<(u64, u64)>, kept_bytes: u64) -> Wish
         kept += chunk.bytes;
         kept > kept_bytes
     });
-    Wish { snapshot: beyond > kept_bytes.max(taken / SNAPSHOT_SHARE), purge: purge.map(|chunk| chunk.last) }
+    // A snapshot costs as much as it is long.
+    Wish { snapshot: beyond > kept_bytes.max(taken), purge: purge.map(|chunk| chunk.last) }
 }
 
 #[cfg(test)]
@@ -88,13 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_made_when_more_than_is_kept_or_half_of_one_lies_beyond_it() {
+    fn a_snapshot_is_made_when_more_than_is_kept_or_than_it_takes_lies_beyond_it() {
         let log = chunks(&[10, 20, 30]);
         assert_eq!(wish(&log, None, 30), Wish::default());
         assert!(wish(&log, None, 29).snapshot);
-        assert!(wish(&log, Some((10, 30)), 15).snapshot, "two chunks are beyond");
-        assert!(!wish(&log, Some((10, 40)), 15).snapshot, "it is large");
-        assert!(!wish(&log, Some((20, 30)), 15).snapshot, "one chunk is beyond");
+        assert!(wish(&log, Some((10, 15)), 15).snapshot, "two chunks are beyond");
+        assert!(!wish(&log, Some((10, 20)), 15).snapshot, "it is large");
+        assert!(!wish(&log, Some((20, 15)), 15).snapshot, "one chunk is beyond");
         assert!(!wish(&[], None, 0).snapshot);
     }
 
