@@ -438,3 +438,77 @@ impl Inbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use model::{
+        command::{PutIdentity, Stamped},
+        time::Time,
+    };
+
+    use super::*;
+
+    fn put(state: &mut State, numbers: std::ops::Range<u64>) -> (Vec<Record>, Position) {
+        for number in numbers {
+            let command = PutIdentity {
+                name: format!("name-{number}").parse().unwrap(),
+                owner: "team".into(),
+                purpose: "a test".into(),
+                workload: "worker".into(),
+                environment: "test".into(),
+                review_by: Time(4_000_000_000_000),
+            };
+            let stamped = Stamped { at: Time(1_000), actor: "test".into(), command: command.into() };
+            state.apply(&stamped).unwrap();
+        }
+        (state.drain_changes(), Position { digest: state.digest(), ..Position::default() })
+    }
+
+    /// Writes a store anew, and gives that up when it is asked whether it goes on for the time after `asked`. Says whether
+    /// it was given up; then nothing is lost, however far it had come.
+    fn given_up_after(asked: u32) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(
+            folder.path().join("ledger"),
+            &folder.path().join("damaged"),
+            State::default().ledger_head(),
+        );
+        let ledger = ledger.unwrap();
+        let (mut store, mut state, _) = Store::open(folder.path().join("state")).unwrap();
+        let (records, position) = put(&mut state, 0..2_500);
+        store.write(records, &position).unwrap();
+        let (jobs, receiver) = mpsc::channel(8);
+        let held = (Arc::new(state.clone()), position);
+        let mut inbox = Inbox { receiver, next: None, gathered: Vec::new(), held, waiting: Vec::new() };
+        let (records, position) = put(&mut state, 2_400..2_600);
+        let digest = position.digest;
+        jobs.try_send(Job::Write(records, position, Arc::new(state))).unwrap();
+
+        let times = Cell::new(0);
+        let goes_on = |_: &Inbox| {
+            times.set(times.get() + 1);
+            Ok(times.get() <= asked)
+        };
+        let is_done = replace(&mut store, &mut inbox, &ledger, goes_on).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path().join("state")).unwrap().count(), 1);
+        if !is_done {
+            inbox.take_waiting();
+            store.write(mem::take(&mut inbox.gathered), &inbox.held.1).unwrap();
+        }
+        assert!(inbox.gathered.is_empty());
+        store.checkpoint().unwrap();
+        close(store).unwrap();
+        let (_, state, _) = Store::open(folder.path().join("state")).unwrap();
+        assert_eq!(state.digest(), digest, "given up after {asked}");
+        !is_done
+    }
+
+    #[test]
+    fn a_store_that_is_not_written_anew_to_the_end_loses_nothing_of_what_came_meanwhile() {
+        let given_up = (0..100).take_while(|asked| given_up_after(*asked)).count();
+        // Before it begins, before each of three batches of rows, and before what came meanwhile.
+        assert!((4..100).contains(&given_up), "{given_up} times");
+    }
+}
