@@ -98,7 +98,7 @@ pub struct Retention {
     pub snapshot_every: u64,
     /// This many entries are kept behind it.
     pub kept_entries: u64,
-    /// No more than about this many bytes of entries are kept behind it, and it is made when there are as many, or half as
+    /// No more than about this many bytes of entries are kept behind it, and it is made when there are as many, or as
     /// many as the last one takes if that is more.
     pub kept_bytes: u64,
 }

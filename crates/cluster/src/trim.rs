@@ -9,8 +9,6 @@ use crate::{log::DiskLog, machine::SnapshotFolder, raft::Raft};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// While nothing is written, a snapshot is made when this part of what one takes lies beyond it.
-const QUIET_SHARE: u64 = 2;
 /// While much is written, a snapshot takes its processor time from the writers: so many times what is kept, or twice what
 /// a snapshot takes, may lie beyond it.
 const BUSY_KEPT: u64 = 4;
@@ -83,11 +81,9 @@ fn wish(chunks: &[Chunk], snapshot: Option<(u64, u64)>, kept_bytes: u64, is_quie
         kept += chunk.bytes;
         kept > kept_bytes
     });
-    let most = if is_quiet {
-        kept_bytes.max(taken / QUIET_SHARE)
-    } else {
-        (kept_bytes * BUSY_KEPT).max(taken * BUSY_SNAPSHOTS)
-    };
+    // A snapshot costs as much as it is long.
+    let most =
+        if is_quiet { kept_bytes.max(taken) } else { (kept_bytes * BUSY_KEPT).max(taken * BUSY_SNAPSHOTS) };
     Wish { snapshot: beyond > most, purge: purge.map(|chunk| chunk.last) }
 }
 
@@ -100,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_made_when_more_than_is_kept_or_half_of_one_lies_beyond_it() {
+    fn a_snapshot_is_made_when_more_than_is_kept_or_than_it_takes_lies_beyond_it() {
         let log = chunks(&[10, 20, 30]);
         assert_eq!(wish(&log, None, 30, true), Wish::default());
         assert!(wish(&log, None, 29, true).snapshot);
-        assert!(wish(&log, Some((10, 30)), 15, true).snapshot, "two chunks are beyond");
-        assert!(!wish(&log, Some((10, 40)), 15, true).snapshot, "it is large");
-        assert!(!wish(&log, Some((20, 30)), 15, true).snapshot, "one chunk is beyond");
+        assert!(wish(&log, Some((10, 15)), 15, true).snapshot, "two chunks are beyond");
+        assert!(!wish(&log, Some((10, 20)), 15, true).snapshot, "it is large");
+        assert!(!wish(&log, Some((20, 15)), 15, true).snapshot, "one chunk is beyond");
         assert!(!wish(&[], None, 0, true).snapshot);
     }
 
