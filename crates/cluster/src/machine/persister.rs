@@ -39,6 +39,9 @@ const YIELDED_SHARE: u32 = 3;
 /// When nothing has come for so long, the store is written anew for less; and how often it is looked until then.
 const QUIET: Duration = Duration::from_secs(1);
 const QUIET_POLL: Duration = Duration::from_millis(50);
+/// When more records than this come while the store is written anew, that is given up, for so long.
+const RENEWING_RECORDS: usize = 200_000;
+const RENEW_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// Room that must be left when the store is written anew, beside as much as it takes.
 const SPARED_BYTES: u64 = 64 * 1024 * 1024;
 /// At most this much is to be replayed from the log after a crash.
@@ -77,6 +80,7 @@ impl Persister {
             ledger: Arc::clone(&ledger),
             space: Arc::clone(&space),
             fatal: Arc::clone(&fatal),
+            given_up: None,
         };
         let work = move || {
             stand_back();
@@ -139,6 +143,8 @@ struct Writer {
     ledger: Arc<Ledger>,
     space: Arc<Space>,
     fatal: Arc<Fatal>,
+    /// When it was given up to write the store anew.
+    given_up: Option<Instant>,
 }
 
 impl Writer {
@@ -195,7 +201,7 @@ impl Writer {
         self.attempt(|store, inbox| {
             ledger.flush()?;
             let begun = Instant::now();
-            is_abandoned = !replace(store, inbox, &ledger, || space.claim().map(|()| true))?;
+            is_abandoned = !replace(store, inbox, &ledger, |_| space.claim().map(|()| true))?;
             tracing::info!(elapsed = ?begun.elapsed(), is_abandoned, "the state of a snapshot was written to the store");
             Ok(())
         })?;
@@ -208,7 +214,7 @@ impl Writer {
 
     /// Whether nothing comes for a while, when there is something to be done then.
     fn is_quiet(&mut self) -> io::Result<bool> {
-        let Some(store) = &self.store else { return Ok(false) };
+        let Some(store) = self.store.as_ref().filter(|_| !self.is_resting()) else { return Ok(false) };
         let begun = Instant::now();
         while self.inbox.is_idle() && store.bloated(true)?.is_some() {
             if begun.elapsed() >= QUIET {
@@ -219,10 +225,19 @@ impl Writer {
         Ok(false)
     }
 
+    /// Whether writing the store anew was given up a short time ago.
+    fn is_resting(&self) -> bool {
+        self.given_up.is_some_and(|since| since.elapsed() < RENEW_AGAIN)
+    }
+
     /// Writes a new generation when the files of this one have become far larger than what is in them, and there is room
     /// for both. Everything that was taken is in the store, durably.
     fn renew(&mut self) -> io::Result<()> {
+        if self.is_resting() {
+            return Ok(());
+        }
         let (space, ledger) = (Arc::clone(&self.space), Arc::clone(&self.ledger));
+        let mut given_up = None;
         self.attempt(|store, inbox| {
             let Some(bytes) =
                 store.bloated(inbox.is_idle())?.filter(|bytes| space.room() > bytes + SPARED_BYTES)
@@ -230,15 +245,19 @@ impl Writer {
                 return Ok(());
             };
             let begun = Instant::now();
-            if replace(store, inbox, &ledger, || Ok(!space.is_full_here()))? {
+            let goes_on =
+                |inbox: &Inbox| Ok(!space.is_full_here() && inbox.gathered.len() < RENEWING_RECORDS);
+            if replace(store, inbox, &ledger, goes_on)? {
                 tracing::info!(elapsed = ?begun.elapsed(), bytes, "the stored state was written anew");
                 return Ok(());
             }
+            given_up = Some(begun);
             // The old one holds everything up to where that began.
             ledger.flush()?;
             store.write(mem::take(&mut inbox.gathered), &inbox.held.1)?;
             store.checkpoint()
         })?;
+        self.given_up = given_up;
         self.answer();
         Ok(())
     }
@@ -305,16 +324,16 @@ fn replace(
     store: &mut Store,
     inbox: &mut Inbox,
     ledger: &Ledger,
-    goes_on: impl Fn() -> io::Result<bool>,
+    goes_on: impl Fn(&Inbox) -> io::Result<bool>,
 ) -> io::Result<bool> {
-    if !goes_on()? {
+    if !goes_on(inbox)? {
         return Ok(false);
     }
     let mut fill = store.begin_next()?;
     let state = Arc::clone(&inbox.held.0);
     let mut records = state.records().peekable();
     while records.peek().is_some() {
-        if inbox.receiver.is_closed() || !goes_on()? {
+        if inbox.receiver.is_closed() || !goes_on(inbox)? {
             fill.abandon()?;
             return Ok(false);
         }
@@ -328,7 +347,7 @@ fn replace(
     for _ in 0..2 {
         inbox.take_waiting();
         while written < inbox.gathered.len() {
-            if !goes_on()? {
+            if !goes_on(inbox)? {
                 fill.abandon()?;
                 return Ok(false);
             }
@@ -417,5 +436,79 @@ impl Inbox {
                 Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use model::{
+        command::{PutIdentity, Stamped},
+        time::Time,
+    };
+
+    use super::*;
+
+    fn put(state: &mut State, numbers: std::ops::Range<u64>) -> (Vec<Record>, Position) {
+        for number in numbers {
+            let command = PutIdentity {
+                name: format!("name-{number}").parse().unwrap(),
+                owner: "team".into(),
+                purpose: "a test".into(),
+                workload: "worker".into(),
+                environment: "test".into(),
+                review_by: Time(4_000_000_000_000),
+            };
+            let stamped = Stamped { at: Time(1_000), actor: "test".into(), command: command.into() };
+            state.apply(&stamped).unwrap();
+        }
+        (state.drain_changes(), Position { digest: state.digest(), ..Position::default() })
+    }
+
+    /// Writes a store anew, and gives that up when it is asked whether it goes on for the time after `asked`. Says whether
+    /// it was given up; then nothing is lost, however far it had come.
+    fn given_up_after(asked: u32) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(
+            folder.path().join("ledger"),
+            &folder.path().join("damaged"),
+            State::default().ledger_head(),
+        );
+        let ledger = ledger.unwrap();
+        let (mut store, mut state, _) = Store::open(folder.path().join("state")).unwrap();
+        let (records, position) = put(&mut state, 0..2_500);
+        store.write(records, &position).unwrap();
+        let (jobs, receiver) = mpsc::channel(8);
+        let held = (Arc::new(state.clone()), position);
+        let mut inbox = Inbox { receiver, next: None, gathered: Vec::new(), held, waiting: Vec::new() };
+        let (records, position) = put(&mut state, 2_400..2_600);
+        let digest = position.digest;
+        jobs.try_send(Job::Write(records, position, Arc::new(state))).unwrap();
+
+        let times = Cell::new(0);
+        let goes_on = |_: &Inbox| {
+            times.set(times.get() + 1);
+            Ok(times.get() <= asked)
+        };
+        let is_done = replace(&mut store, &mut inbox, &ledger, goes_on).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path().join("state")).unwrap().count(), 1);
+        if !is_done {
+            inbox.take_waiting();
+            store.write(mem::take(&mut inbox.gathered), &inbox.held.1).unwrap();
+        }
+        assert!(inbox.gathered.is_empty());
+        store.checkpoint().unwrap();
+        close(store).unwrap();
+        let (_, state, _) = Store::open(folder.path().join("state")).unwrap();
+        assert_eq!(state.digest(), digest, "given up after {asked}");
+        !is_done
+    }
+
+    #[test]
+    fn a_store_that_is_not_written_anew_to_the_end_loses_nothing_of_what_came_meanwhile() {
+        let given_up = (0..100).take_while(|asked| given_up_after(*asked)).count();
+        // Before it begins, before each of three batches of rows, and before what came meanwhile.
+        assert!((4..100).contains(&given_up), "{given_up} times");
     }
 }
