@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -25,17 +24,18 @@ use crate::{
     clock::Clock,
     disk::{Layout, Lock},
     error::{ProposeError, ReadError, StartError, SteerError},
-    fatal::{self, Fatal},
+    fatal::Fatal,
     handover::Lead,
     known,
     ledger::Ledger,
     log::{DiskLog, EntryDigests},
     machine::{Machine, Persister, Position, SnapshotFolder, View, blocking},
+    observe::Observing,
     parts::Parts,
     peer::{Network, PeerTls, Peers, serve},
     promise::{Promises, Stand},
     propose::Proposer,
-    raft::{Raft, addresses},
+    raft::Raft,
     read::Reader,
     restore::{Restored, in_folder},
     settings::{Rejoin, Settings},
@@ -406,7 +406,7 @@ fn network(settings: &Settings, peers: &Peers, promises: &Arc<Promises>) -> Netw
 
 /// Starts what passes on what Raft says, and what ends it with the node.
 fn watch_over(parts: &Parts) {
-    tokio::spawn(observe(Observing::of(parts)));
+    tokio::spawn(Observing::of(parts).run());
     tokio::spawn(end_with(parts.shutdown.clone(), parts.raft.clone()));
 }
 
@@ -453,92 +453,5 @@ async fn end_with(shutdown: CancellationToken, raft: Raft) {
 async fn end(raft: &Raft) {
     if let Err(error) = raft.shutdown().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "raft did not end cleanly");
-    }
-}
-
-/// Keeps the members beside the data folder. It is advice for the next start: what cannot be written is only told.
-async fn keep(data: &Path, members: &BTreeMap<NodeId, String>) {
-    let (data, members) = (data.to_owned(), members.clone());
-    if let Err(error) = blocking(move || known::write(&data, &members)).await {
-        tracing::warn!(%error, "the members cannot be kept beside the data folder");
-    }
-}
-
-/// What is told of what Raft says. The log is no part of it: a node that stops must let go of it.
-struct Observing {
-    data: PathBuf,
-    raft: Raft,
-    peers: Peers,
-    view: Arc<View>,
-    fatal: Arc<Fatal>,
-    shutdown: CancellationToken,
-}
-
-impl Observing {
-    fn of(parts: &Parts) -> Self {
-        Self {
-            data: parts.settings.data.clone(),
-            raft: parts.raft.clone(),
-            peers: parts.peers.clone(),
-            view: Arc::clone(&parts.view),
-            fatal: Arc::clone(&parts.fatal),
-            shutdown: parts.shutdown.clone(),
-        }
-    }
-}
-
-/// Passes on what Raft says about itself, until it has stopped.
-async fn observe(observing: Observing) {
-    let Observing { data, raft, peers, view, fatal, shutdown } = observing;
-    let mut metrics = raft.metrics();
-    let mut followed = known::read(&data);
-    // Raft has something new to say several times with every entry; its members change rarely.
-    let mut membership = None;
-    loop {
-        let said = metrics.borrow_watched().membership_config.clone();
-        if membership.as_ref() != Some(&said) {
-            let members = addresses(&said);
-            if members != followed && !members.is_empty() {
-                peers.follow(members.clone());
-                keep(&data, &members).await;
-                followed = members;
-            }
-            membership = Some(said);
-        }
-        let (running, seen) = {
-            let metrics = metrics.borrow_watched();
-            let seen = Progress {
-                applied: None,
-                leader: metrics.current_leader.map(NodeId),
-                term: metrics.current_term,
-                is_leader: metrics.state == ServerState::Leader,
-            };
-            (metrics.running_state.clone(), seen)
-        };
-        view.progress().send_if_modified(|progress| {
-            let new = Progress { applied: progress.applied, ..seen };
-            let changed = *progress != new;
-            *progress = new;
-            changed
-        });
-        if let Err(error) = running {
-            if !shutdown.is_cancelled() {
-                fatal.raise(match error {
-                    openraft::errors::Fatal::StorageError(error) => {
-                        format!("the disk under `{}` failed: {error}; {}", data.display(), fatal::DISK)
-                    }
-                    error @ (openraft::errors::Fatal::Panicked | openraft::errors::Fatal::Stopped) => {
-                        error.to_string()
-                    }
-                });
-            }
-            return;
-        }
-        if metrics.changed().await.is_err() {
-            if !shutdown.is_cancelled() {
-                fatal.raise("raft has ended".into());
-            }
-            return;
-        }
     }
 }

@@ -23,6 +23,7 @@ mod ledger;
 mod log;
 mod machine;
 mod membership;
+mod observe;
 mod packing;
 mod parts;
 mod peer;
