@@ -98,8 +98,9 @@ pub struct Retention {
     pub snapshot_every: u64,
     /// This many entries are kept behind it.
     pub kept_entries: u64,
-    /// No more than about this many bytes of entries are kept behind it, and it is made when there are as many, or as
-    /// many as the last one takes if that is more.
+    /// No more than about this many bytes of entries are kept behind it. Once nothing is written, it is made when there are
+    /// as many, or as many as the last one takes if that is more; while writes go on, when there are four times as many, or
+    /// twice what the last one takes.
     pub kept_bytes: u64,
 }
 
