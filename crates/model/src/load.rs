@@ -44,7 +44,8 @@ impl Loading {
     /// The state, when all of it was taken in.
     #[must_use]
     pub fn finish(mut self) -> State {
-        if self.has_replaced {
+        // While nothing may fire, what follows from a row depends on another one, which came with another part.
+        if self.has_replaced || self.state.is_observing() {
             self.state.derive();
         }
         self.state

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{BEGINNING, invariants, load, moves::Move, sequences};
 use crate::{
-    Restore, State, audit,
+    Loading, Part, Restore, State, audit,
     command::{Command, ConfirmRestore, Stamped, Tick},
     credential::VersionState,
     grant::GrantStage,
@@ -42,6 +42,17 @@ fn restored(mut backup: State, entries: &[LedgerEntry], now: Time) -> State {
     backup
 }
 
+fn load_in_parts(state: &State, size: usize) -> State {
+    let records: Vec<_> = state.records().collect();
+    let mut loading = Loading::default();
+    for some in records.chunks(size) {
+        let mut part = Part::default();
+        some.iter().try_for_each(|record| part.add(record.into())).unwrap();
+        loading.take(part);
+    }
+    loading.finish()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
 
@@ -54,6 +65,8 @@ proptest! {
         check_versions(&truth, &state);
         check_the_rest(&truth, &backup, &state);
         state.assert_derived();
+        // A node that starts while nothing may fire, and reads its state piece by piece.
+        load_in_parts(&state, 5).assert_derived();
         prop_assert!(audit::verify(state.audit().values(), state.audit_head()).is_ok());
 
         let last = entries.last().map_or(backup.ledger_head(), LedgerEntry::head);
