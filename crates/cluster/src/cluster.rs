@@ -121,6 +121,7 @@ impl Cluster {
 
         let fatal = Arc::new(Fatal::new());
         let (ledger, persister, writer) = persist(&layout, store, (&state, &position), &space, &fatal)?;
+        let state_bytes = Arc::clone(persister.bytes());
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         let network = network(&settings, &peers, &promises);
         let raft = Raft::build(settings.node.0, config, network, log.clone(), machine).await;
@@ -136,6 +137,7 @@ impl Cluster {
             view,
             ledger,
             space,
+            state_bytes,
             clock,
             changing: Arc::default(),
             heard: Arc::default(),
@@ -420,8 +422,8 @@ fn persist(
 ) -> Result<(Arc<Ledger>, Persister, thread::JoinHandle<()>), StartError> {
     let ledger = Ledger::open(layout.ledger(), &layout.damaged().join("ledger"), state.ledger_head());
     let ledger = Arc::new(ledger.map_err(in_folder(&layout.ledger()))?);
-    let held = (Arc::new(state.clone()), position.clone());
-    let started = Persister::start(store, held, Arc::clone(&ledger), Arc::clone(space), Arc::clone(fatal));
+    let (kept, space, fatal) = (Arc::clone(&ledger), Arc::clone(space), Arc::clone(fatal));
+    let started = Persister::start(store, position.clone(), kept, space, fatal);
     let (persister, writer) = started.map_err(in_folder(&layout.root()))?;
     Ok((ledger, persister, writer))
 }

@@ -44,7 +44,7 @@ pub fn examine(data: &Path) -> io::Result<Vec<Part>> {
         Part { name: "identity", found: identity(data) },
         Part { name: "quarantine", found: quarantine },
         Part { name: "log", found: log(&copy.log()) },
-        Part { name: "state", found: state(&copy.state()) },
+        Part { name: "state", found: state(&copy) },
         Part { name: "snapshot", found: snapshot(&copy.snapshots()) },
     ])
 }
@@ -63,8 +63,10 @@ fn log(folder: &Path) -> Result<String, String> {
     Ok(format!("{last}, term {}", stand.term))
 }
 
-fn state(folder: &Path) -> Result<String, String> {
-    let (store, state, position) = Store::open(folder.to_owned()).map_err(told)?;
+fn state(copy: &Layout) -> Result<String, String> {
+    let folder = copy.state();
+    let newest = SnapshotFolder::open(copy.snapshots()).map_err(told)?.current();
+    let (store, state, position) = Store::open(folder.clone(), newest.as_ref()).map_err(told)?;
     drop(store);
     if folder.join(ASIDE).exists() {
         return Err("it is damaged, and will be built again from the log or another node".to_owned());

@@ -10,7 +10,7 @@ use crate::{
     disk::Layout,
     error::StartError,
     log::DiskLog,
-    machine::{Position, RestoreError, SnapshotFile, SnapshotFolder, blocking},
+    machine::{Position, SnapshotFile, SnapshotFolder, blocking},
     peer::{CallError, Peers},
     raft::{LogId, addresses, term_and_index},
     settings::{Rejoin, StateCheck},
@@ -53,18 +53,14 @@ impl Restored {
         let snapshots =
             blocking(move || SnapshotFolder::open(folder)).await.map_err(in_folder(&layout.snapshots()))?;
         let snapshots = snapshots.within(Arc::clone(space));
-        let newest = snapshots.current();
-        // Beside the state, which keeps more than one core busy for a part of the time alone.
-        let checking = tokio::task::spawn_blocking(move || newest.map_or(Ok(()), |newest| newest.check()));
-        let folder = layout.state();
-        let (store, state, position) =
-            blocking(move || Store::open(folder)).await.map_err(in_folder(&layout.state()))?;
-        let checked = checking.await.unwrap_or(Err(RestoreError::Panicked));
+        let (folder, newest) = (layout.state(), snapshots.current());
+        let opened = blocking(move || Store::open(folder, newest.as_ref())).await;
+        let (store, state, position) = opened.map_err(in_folder(&layout.state()))?;
         peers.follow(addresses(&position.membership));
         let restored = Self { log, store, state, position, snapshots: Arc::new(snapshots) };
-        restored.check_snapshot(layout, checked).await?;
+        restored.check_snapshot(layout).await?;
         restored.repair(layout, peers).await?;
-        restored.stand_in(layout).await?;
+        let restored = restored.stood_in_for(layout).await?;
         if let Some(applied) = restored.position.applied().max(restored.snapshot_reaches()) {
             restored
                 .log
@@ -82,28 +78,32 @@ impl Restored {
 
     /// A log that was cut ends before the state: a snapshot stands in for what is missing, for Raft takes entries that
     /// it does not have to be covered by one.
-    async fn stand_in(&self, layout: &Layout) -> Result<(), StartError> {
+    async fn stood_in_for(self, layout: &Layout) -> Result<Self, StartError> {
         let (applied, snapshot) = (self.position.applied(), self.snapshot_reaches());
         if applied.map(term_and_index) <= self.log.durable().last || applied <= snapshot {
-            return Ok(());
+            return Ok(self);
         }
-        let (folder, state, position) =
-            (Arc::clone(&self.snapshots), self.state.clone(), self.position.clone());
-        let written = blocking(move || folder.write(&state, position)).await;
-        written.map(drop).map_err(in_folder(&layout.snapshots()))
+        let stand_in = move || {
+            self.snapshots.write(&self.state, self.position.clone())?;
+            Ok(Self { store: self.store.start_over(&self.position)?, ..self })
+        };
+        blocking(stand_in).await.map_err(in_folder(&layout.root()))
     }
 
     /// Raft goes on from the snapshot when it is ahead of the state, and a peer may need it at any time: one that is
-    /// damaged is set aside, and Raft makes another.
-    async fn check_snapshot(
-        &self,
-        layout: &Layout,
-        checked: Result<(), RestoreError>,
-    ) -> Result<(), StartError> {
+    /// damaged is set aside, and Raft makes another. One that the state was read with is not.
+    async fn check_snapshot(&self, layout: &Layout) -> Result<(), StartError> {
+        if self.store.is_based() {
+            return Ok(());
+        }
         let ahead = self.snapshot_reaches() > self.position.applied();
         let snapshots = Arc::clone(&self.snapshots);
         let check = move || {
-            let checked = checked.and_then(|()| if ahead { snapshots.load_current() } else { Ok(()) });
+            let checked = if ahead {
+                snapshots.load_current()
+            } else {
+                snapshots.current().map_or(Ok(()), |newest| newest.check())
+            };
             checked.or_else(|error| snapshots.discard_current(&error))
         };
         blocking(check).await.map_err(in_folder(&layout.snapshots()))

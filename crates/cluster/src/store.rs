@@ -1,61 +1,55 @@
-//! The materialised state on disk, in sled. Sled is a cache of what log and snapshot say and is never trusted: the
-//! digest is recomputed when it is opened, and a store that does not have it is set aside.
+//! The materialised state on disk: the newest snapshot, and in sled what has changed since. Sled is a cache of what log
+//! and snapshot say and is never trusted: the digest of the whole is recomputed when it is opened, and a store that does
+//! not lead to it is set aside.
 //!
 //! One tree. Keys and values:
-//! - `m` / format and [`Position`], postcard / written with every batch;
+//! - `m` / format, [`Position`] and, since format 5, [`Base`], postcard / written with every batch;
 //! - `r`, table, 16-bit big-endian part, key / a piece of the row / as long as the row. Part 0 begins with the number
-//!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`]. Audit records
-//!   are rows in [`groups`], packed since format 3, and without what follows from the rest since format 4; format 1 had
-//!   a row for each.
+//!   of parts: sled leaks long values and never syncs them, so no value is longer than [`PART_BYTES`]. A row of no parts
+//!   is one of the base that is gone. Audit records are rows in [`groups`], packed since format 3, and without what
+//!   follows from the rest since format 4; format 1 had a row for each.
 
 mod chain;
-mod fill;
 pub(crate) mod groups;
+mod next;
 mod rows;
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use model::{State, table::Record};
+use model::{
+    State,
+    table::{Digest, Record},
+};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use fill::Fill;
 use groups::Groups;
+pub(crate) use next::Next;
 use rows::Rows;
-pub(crate) use rows::Stored;
+pub(crate) use rows::{Shadow, Stored};
 
 use crate::{
     disk::{is_full, make_folder, sync_folder},
-    machine::{Batch, Loader, Position, RestoreError},
+    machine::{Batch, Loader, Position, RestoreError, SnapshotFile},
     raft::damaged,
 };
 
 /// What is written.
-const FORMAT: u16 = 4;
+const FORMAT: u16 = 5;
 /// What is read.
 const FORMATS: std::ops::RangeInclusive<u16> = 1..=FORMAT;
 /// Longest value handed to sled.
 const PART_BYTES: usize = 60 * 1024;
 /// Sled's page cache; the state itself is in memory already.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
-/// Records written in one batch when the whole state is written.
-pub(crate) const FILL_RECORDS: usize = 2_000;
-
-/// Files that are smaller are never written anew.
-const BLOATED_BYTES: u64 = 24 * 1024 * 1024;
-/// Files are written anew when they take so many hundredths of what they took when they were new; of these two the second
-/// where nothing else is to be done.
-const BLOATED_SHARE: u64 = 200;
-const BLOATED_SHARE_IDLE: u64 = 125;
-/// New files take about as many times what is in them: sled writes a leaf again and again while it is filled.
-const FRESH_SHARE: u64 = 2;
 
 /// How long a store that is held is waited for, and how often it is looked at.
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,42 +60,66 @@ const ROW: u8 = b'r';
 /// `r`, table, part.
 const ROW_HEAD_BYTES: usize = 4;
 
+/// The first format that says what a store is built upon.
+const FORMAT_OF_BASES: u16 = 5;
+
 #[derive(Serialize, Deserialize)]
 struct Meta {
     format: u16,
     position: Position,
 }
 
-/// The store. It lives in a folder of numbered generations, of which one is valid: replacing the whole state writes
-/// a new generation and then removes the old one.
+/// The snapshot whose rows are not repeated in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Base {
+    /// Term and index of the last entry in it.
+    applied: Option<(u64, u64)>,
+    digest: Digest,
+}
+
+impl Base {
+    /// A snapshot of the state at this position.
+    pub(crate) const fn at(position: &Position) -> Self {
+        Self { applied: position.applied, digest: position.digest }
+    }
+}
+
+/// The store. It lives in a folder of numbered generations, of which one is valid: for each snapshot there is a new one,
+/// and then the old one is removed.
 pub(crate) struct Store {
     folder: PathBuf,
     generation: u64,
     db: sled::Db,
+    /// Without one, all rows are here.
+    base: Option<Base>,
     /// Rows of more than one part.
     long_rows: BTreeMap<(u8, Vec<u8>), u16>,
     groups: Groups,
-    /// Bytes of its files when all rows had just been written into them.
-    fresh_bytes: u64,
-    /// See [`BLOATED_BYTES`].
-    bloated_bytes: u64,
 }
 
 impl Store {
-    /// Opens the store under `folder`, or makes an empty one, and gives what it holds.
-    pub(crate) fn open(folder: PathBuf) -> io::Result<(Self, State, Position)> {
+    /// Opens the store under `folder`, or makes an empty one, and gives what it holds together with the newest snapshot.
+    pub(crate) fn open(
+        folder: PathBuf,
+        newest: Option<&SnapshotFile>,
+    ) -> io::Result<(Self, State, Position)> {
         make_folder(&folder)?;
         let mut generations = generations(&folder)?;
         generations.sort_unstable();
-        let newest = generations.last().copied().unwrap_or(0);
+        let last = generations.last().copied().unwrap_or(0);
         let mut found = None;
         while let Some(generation) = generations.pop() {
-            match Self::open_when_free(&folder, generation) {
+            match Self::open_when_free(&folder, generation, newest) {
                 Ok(opened) => {
                     found = Some(opened);
                     break;
                 }
                 Err(RestoreError::Unfinished) => fs::remove_dir_all(path(&folder, generation))?,
+                // The snapshot is the newer one, or a peer's, or will be found to be damaged: on with that and the log.
+                Err(error @ (RestoreError::Baseless | RestoreError::Base)) => {
+                    tracing::warn!(%error, "the stored changes are given up: on with the snapshot and the log");
+                    fs::remove_dir_all(path(&folder, generation))?;
+                }
                 Err(error @ RestoreError::InUse) => {
                     return Err(io::Error::new(io::ErrorKind::WouldBlock, error));
                 }
@@ -114,7 +132,7 @@ impl Store {
         }
         match found {
             Some(found) => Ok(found),
-            None => Ok((Self::create(&folder, newest + 1)?, State::default(), Position::default())),
+            None => Ok((Self::create(&folder, last + 1)?, State::default(), Position::default())),
         }
     }
 
@@ -129,7 +147,7 @@ impl Store {
             self.add(&mut batch, record)?;
         }
         if let Some(position) = position {
-            let meta = Meta { format: FORMAT, position: position.clone() };
+            let meta = (Meta { format: FORMAT, position: position.clone() }, self.base);
             batch.insert(META_KEY, postcard::to_stdvec(&meta).map_err(damaged)?);
         }
         self.db.apply_batch(batch).map_err(io_error)
@@ -141,55 +159,19 @@ impl Store {
         File::open(path(&self.folder, self.generation).join("db"))?.sync_data()
     }
 
-    /// How many bytes its files take, when that is far more than what is in them: sled gives nothing back. When it is
-    /// idle, less counts as far more.
-    pub(crate) fn bloated(&self, idle: bool) -> io::Result<Option<u64>> {
-        let bytes = self.db.size_on_disk().map_err(io_error)?;
-        let share = if idle { BLOATED_SHARE_IDLE } else { BLOATED_SHARE };
-        Ok((bytes > self.bloated_bytes.max(self.fresh_bytes * share / 100)).then_some(bytes))
+    /// How many bytes its files take.
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
+        self.db.size_on_disk().map_err(io_error)
     }
 
-    /// The same; but files of this length are not small.
-    #[cfg(test)]
-    pub(crate) fn bloated_from(self, bytes: u64) -> Self {
-        Self { bloated_bytes: bytes, ..self }
-    }
-
-    /// Removes whatever is under `folder`, and writes `state`, durably. Before each batch, `permit` is asked.
-    pub(crate) fn begin_anew(
-        folder: &Path,
-        state: &State,
-        position: &Position,
-        permit: impl Fn() -> io::Result<()>,
-    ) -> io::Result<Self> {
-        let generations = generations(folder)?;
-        for generation in &generations {
-            fs::remove_dir_all(path(folder, *generation))?;
-        }
-        let next = generations.into_iter().max().unwrap_or(0) + 1;
-        Self::fill(folder, next, state, position, permit)
+    /// Whether it was read together with a snapshot.
+    pub(crate) const fn is_based(&self) -> bool {
+        self.base.is_some()
     }
 
     /// Where it lies.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    fn fill(
-        folder: &Path,
-        generation: u64,
-        state: &State,
-        position: &Position,
-        permit: impl Fn() -> io::Result<()>,
-    ) -> io::Result<Self> {
-        permit()?;
-        let mut fill = Fill::begin(folder, generation)?;
-        let mut records = state.records().peekable();
-        while records.peek().is_some() {
-            permit()?;
-            fill.add(records.by_ref().take(FILL_RECORDS).collect())?;
-        }
-        fill.finish(position)
     }
 
     fn create(folder: &Path, generation: u64) -> io::Result<Self> {
@@ -200,53 +182,51 @@ impl Store {
             folder: folder.to_path_buf(),
             generation,
             db,
+            base: None,
             long_rows: BTreeMap::new(),
             groups: Groups::default(),
-            fresh_bytes: 0,
-            bloated_bytes: BLOATED_BYTES,
         })
     }
 
     /// Sled gives a store back some time after its last handle is gone; one that is held is not a damaged one.
-    fn open_when_free(folder: &Path, generation: u64) -> Result<(Self, State, Position), RestoreError> {
+    fn open_when_free(
+        folder: &Path,
+        generation: u64,
+        newest: Option<&SnapshotFile>,
+    ) -> Result<(Self, State, Position), RestoreError> {
         let begun = Instant::now();
         loop {
-            match Self::open_generation(folder, generation) {
+            match Self::open_generation(folder, generation, newest) {
                 Err(RestoreError::InUse) if begun.elapsed() < IN_USE_TIMEOUT => thread::sleep(IN_USE_POLL),
                 opened => return opened,
             }
         }
     }
 
-    fn open_generation(folder: &Path, generation: u64) -> Result<(Self, State, Position), RestoreError> {
+    fn open_generation(
+        folder: &Path,
+        generation: u64,
+        newest: Option<&SnapshotFile>,
+    ) -> Result<(Self, State, Position), RestoreError> {
         // Some damage makes sled panic instead of returning an error.
-        let opened = std::panic::catch_unwind(|| -> Result<_, RestoreError> {
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| -> Result<_, RestoreError> {
             let db = open_db(&path(folder, generation)).map_err(|error| {
                 if is_held(&error) { RestoreError::InUse } else { RestoreError::Io(io_error(error)) }
             })?;
-            let position = read_position(&db)?;
-            let mut rows = Rows::of(&db);
-            let mut loader = Loader::start()?;
-            while let Some(batch) = rows.next_batch()? {
-                if !loader.push(Batch::Rows(batch)) {
-                    break;
-                }
+            // An empty one is unfinished as well: beside an older one, it was just begun when the process ended.
+            let (position, base) = read_meta(&db)?.ok_or(RestoreError::Unfinished)?;
+            let below = newest.filter(|newest| Some(Base::at(&newest.head().position)) == base);
+            if base.is_some() && below.is_none() {
+                return Err(RestoreError::Baseless);
             }
-            let (state, _) = loader.finish()?;
-            let groups = rows.newest_group()?;
-            Ok((db, (rows.long_rows, groups, rows.bytes), state, position))
-        });
-        let (db, (long_rows, groups, bytes), state, position) =
-            opened.unwrap_or(Err(RestoreError::Panicked))?;
-        // An empty one is unfinished as well: beside an older one, it was just begun when the process ended.
-        let position = position.ok_or(RestoreError::Unfinished)?;
-        if state.digest() != position.digest {
-            return Err(RestoreError::Digest);
-        }
-        let folder = folder.to_path_buf();
-        let (fresh_bytes, bloated_bytes) = (bytes * FRESH_SHARE, BLOATED_BYTES);
-        let store = Self { folder, generation, db, long_rows, groups, fresh_bytes, bloated_bytes };
-        Ok((store, state, position))
+            let (state, long_rows, groups) = load(&db, below)?;
+            if state.digest() != position.digest {
+                return Err(RestoreError::Digest);
+            }
+            let folder = folder.to_path_buf();
+            Ok((Self { folder, generation, db, base, long_rows, groups }, state, position))
+        }));
+        opened.unwrap_or(Err(RestoreError::Panicked))
     }
 
     fn add(&mut self, batch: &mut sled::Batch, record: Record) -> io::Result<()> {
@@ -257,6 +237,9 @@ impl Store {
             })?,
             None => 0,
         };
+        if parts == 0 && self.base.is_some() {
+            batch.insert(row_key(table, 0, &key), &0_u16.to_be_bytes());
+        }
         for (part, piece) in (0..parts).zip(pieces(value.as_deref().unwrap_or_default())) {
             let mut bytes = Vec::with_capacity(piece.len() + 2);
             if part == 0 {
@@ -267,7 +250,9 @@ impl Store {
         }
         let row = (table, key);
         let before = self.long_rows.remove(&row).unwrap_or(1);
-        for part in parts..before {
+        // What says of a row that it is gone stays.
+        let first = if self.base.is_some() { parts.max(1) } else { parts };
+        for part in first..before {
             batch.remove(row_key(table, part, &row.1));
         }
         if parts > 1 {
@@ -290,14 +275,57 @@ fn row_key(table: u8, part: u16, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn read_position(db: &sled::Db) -> Result<Option<Position>, RestoreError> {
-    let Some(bytes) = db.get(META_KEY).map_err(io_error)? else { return Ok(None) };
-    let meta: Meta = postcard::from_bytes(&bytes).map_err(|error| RestoreError::Io(damaged(error)))?;
-    if FORMATS.contains(&meta.format) {
-        Ok(Some(meta.position))
-    } else {
-        Err(RestoreError::Format(meta.format))
+/// Loads the rows of a store, over those of the snapshot `below`, and gives with them what is known only then: rows of more
+/// than one part, and the audit records that were written last.
+fn load(
+    db: &sled::Db,
+    below: Option<&SnapshotFile>,
+) -> Result<(State, BTreeMap<(u8, Vec<u8>), u16>, Groups), RestoreError> {
+    let mut rows = Rows::of(db);
+    let Some(below) = below else {
+        let mut loader = Loader::start()?;
+        while let Some(batch) = rows.next_batch()? {
+            if !loader.push(Batch::Rows(batch)) {
+                break;
+            }
+        }
+        let (state, _) = loader.finish()?;
+        let groups = rows.newest_group()?;
+        return Ok((state, rows.long_rows, groups));
+    };
+    let mut changed = Vec::new();
+    while let Some(batch) = rows.next_batch()? {
+        changed.push(batch);
     }
+    let mut loader = Loader::start_below(rows.shadow(&changed)?)?;
+    for frame in below.frames()?.skip(1) {
+        let frame = frame.map_err(|error| {
+            if is_of_the_disk(&error) { RestoreError::Io(error) } else { RestoreError::Base }
+        })?;
+        if !loader.push(Batch::Frame(frame.body)) {
+            break;
+        }
+    }
+    for batch in changed {
+        if !loader.push(Batch::Rows(batch)) {
+            break;
+        }
+    }
+    let (state, _) = loader.finish()?;
+    let groups = rows.newest_group()?;
+    Ok((state, rows.long_rows, groups))
+}
+
+fn read_meta(db: &sled::Db) -> Result<Option<(Position, Option<Base>)>, RestoreError> {
+    let undecodable = |error| RestoreError::Io(damaged(error));
+    let Some(bytes) = db.get(META_KEY).map_err(io_error)? else { return Ok(None) };
+    let (Meta { format, position }, rest) = postcard::take_from_bytes(&bytes).map_err(undecodable)?;
+    if !FORMATS.contains(&format) {
+        return Err(RestoreError::Format(format));
+    }
+    let base =
+        if format < FORMAT_OF_BASES { None } else { postcard::from_bytes(rest).map_err(undecodable)? };
+    Ok(Some((position, base)))
 }
 
 fn open_db(path: &Path) -> sled::Result<sled::Db> {

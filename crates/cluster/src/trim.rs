@@ -1,7 +1,13 @@
 //! Keeps the log short in bytes. Raft makes a snapshot after so many entries and keeps so many behind it, whatever their
 //! size; where entries are large, this asks for a snapshot earlier and lets Raft purge more of what that covers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,6 +15,9 @@ use crate::{log::DiskLog, machine::SnapshotFolder, raft::Raft};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// At rest, so many times what is kept, or this part of what a snapshot takes, may lie beyond it in log and store.
+const QUIET_KEPT: u64 = 2;
+const QUIET_SHARE: u64 = 2;
 /// While much is written, a snapshot takes its processor time from the writers: so many times what is kept, or twice what
 /// a snapshot takes, may lie beyond it.
 const BUSY_KEPT: u64 = 4;
@@ -35,6 +44,8 @@ pub(crate) struct Trimming {
     pub(crate) raft: Raft,
     pub(crate) log: DiskLog,
     pub(crate) snapshots: Arc<SnapshotFolder>,
+    /// Bytes of the store that holds what has changed since the snapshot.
+    pub(crate) state_bytes: Arc<AtomicU64>,
     /// Bytes kept behind a snapshot, for followers that lag a little.
     pub(crate) kept_bytes: u64,
     pub(crate) shutdown: CancellationToken,
@@ -54,7 +65,8 @@ impl Trimming {
             let chunks = self.log.chunks();
             let bytes = chunks.iter().map(|chunk| chunk.bytes).sum();
             let is_quiet = std::mem::replace(&mut seen, bytes) == bytes;
-            let wish = wish(&chunks, snapshot, self.kept_bytes, is_quiet);
+            let stored = self.state_bytes.load(Ordering::Relaxed);
+            let wish = wish(&chunks, snapshot, stored, self.kept_bytes, is_quiet);
             let trigger = self.raft.trigger();
             // An error says that Raft has ended.
             if wish.snapshot && trigger.snapshot().await.is_err() {
@@ -71,8 +83,15 @@ impl Trimming {
     }
 }
 
-/// `chunks` are in order. `snapshot` says up to which index it reaches, and how many bytes it takes.
-fn wish(chunks: &[Chunk], snapshot: Option<(u64, u64)>, kept_bytes: u64, is_quiet: bool) -> Wish {
+/// `chunks` are in order. `snapshot` says up to which index it reaches, and how many bytes it takes; `stored`, how many what
+/// has changed since takes in the store.
+fn wish(
+    chunks: &[Chunk],
+    snapshot: Option<(u64, u64)>,
+    stored: u64,
+    kept_bytes: u64,
+    is_quiet: bool,
+) -> Wish {
     let (reach, taken) = snapshot.map_or((None, 0), |(index, bytes)| (Some(index), bytes));
     let is_covered = |chunk: &&Chunk| Some(chunk.last) <= reach;
     let beyond: u64 = chunks.iter().filter(|chunk| !is_covered(chunk)).map(|chunk| chunk.bytes).sum();
@@ -82,9 +101,12 @@ fn wish(chunks: &[Chunk], snapshot: Option<(u64, u64)>, kept_bytes: u64, is_quie
         kept > kept_bytes
     });
     // A snapshot costs as much as it is long.
-    let most =
-        if is_quiet { kept_bytes.max(taken) } else { (kept_bytes * BUSY_KEPT).max(taken * BUSY_SNAPSHOTS) };
-    Wish { snapshot: beyond > most, purge: purge.map(|chunk| chunk.last) }
+    let is_due = if is_quiet {
+        beyond + stored > (kept_bytes * QUIET_KEPT).max(taken / QUIET_SHARE)
+    } else {
+        beyond > (kept_bytes * BUSY_KEPT).max(taken * BUSY_SNAPSHOTS)
+    };
+    Wish { snapshot: is_due, purge: purge.map(|chunk| chunk.last) }
 }
 
 #[cfg(test)]
@@ -96,30 +118,32 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_made_when_more_than_is_kept_or_than_it_takes_lies_beyond_it() {
+    fn at_rest_a_snapshot_is_made_when_much_or_half_of_what_it_takes_lies_beyond_it() {
         let log = chunks(&[10, 20, 30]);
-        assert_eq!(wish(&log, None, 30, true), Wish::default());
-        assert!(wish(&log, None, 29, true).snapshot);
-        assert!(wish(&log, Some((10, 15)), 15, true).snapshot, "two chunks are beyond");
-        assert!(!wish(&log, Some((10, 20)), 15, true).snapshot, "it is large");
-        assert!(!wish(&log, Some((20, 15)), 15, true).snapshot, "one chunk is beyond");
-        assert!(!wish(&[], None, 0, true).snapshot);
+        assert_eq!(wish(&log, None, 0, 15, true), Wish::default());
+        assert!(wish(&log, None, 0, 14, true).snapshot);
+        assert!(wish(&log, None, 1, 15, true).snapshot, "what is stored counts");
+        assert!(wish(&log, Some((10, 39)), 0, 1, true).snapshot, "two chunks are beyond");
+        assert!(!wish(&log, Some((10, 40)), 0, 1, true).snapshot, "it is large");
+        assert!(!wish(&log, Some((20, 20)), 0, 1, true).snapshot, "one chunk is beyond");
+        assert!(wish(&log, Some((20, 20)), 1, 1, true).snapshot);
+        assert!(!wish(&[], None, 0, 0, true).snapshot);
     }
 
     #[test]
     fn while_much_is_written_a_snapshot_is_made_later() {
         let log = chunks(&[10, 20, 30]);
-        assert!(wish(&log, None, 7, false).snapshot);
-        assert!(!wish(&log, None, 8, false).snapshot);
-        assert!(wish(&log, Some((10, 9)), 1, false).snapshot, "two chunks are beyond");
-        assert!(!wish(&log, Some((10, 10)), 1, false).snapshot, "it is large");
+        assert!(wish(&log, None, 0, 7, false).snapshot);
+        assert!(!wish(&log, None, 100, 8, false).snapshot);
+        assert!(wish(&log, Some((10, 9)), 0, 1, false).snapshot, "two chunks are beyond");
+        assert!(!wish(&log, Some((10, 10)), 0, 1, false).snapshot, "it is large");
     }
 
     #[test]
     fn only_what_a_snapshot_covers_is_purged_and_the_newest_of_it_is_kept() {
         let log = chunks(&[10, 20, 30, 40]);
-        let purge = |reach, kept| wish(&log, Some((reach, 1_000)), kept, true).purge;
-        assert_eq!(wish(&log, None, 0, true).purge, None);
+        let purge = |reach, kept| wish(&log, Some((reach, 1_000)), 0, kept, true).purge;
+        assert_eq!(wish(&log, None, 0, 0, true).purge, None);
         assert_eq!(purge(9, 0), None);
         assert_eq!(purge(10, 0), Some(10));
         assert_eq!(purge(39, 0), Some(30), "the last chunk is not wholly covered");

@@ -28,12 +28,12 @@ use crate::{
 };
 
 fn machine(folder: &Path) -> Machine {
-    let (store, state, position) = Store::open(folder.join("state")).unwrap();
-    let held = (Arc::new(state.clone()), position.clone());
+    let (store, state, position) = Store::open(folder.join("state"), None).unwrap();
     let space = Space::open(folder.to_path_buf()).unwrap();
     let ledger = Ledger::open(folder.join("ledger"), &folder.join("damaged"), state.ledger_head());
     let ledger = Arc::new(ledger.unwrap());
-    let (persister, _) = Persister::start(store, held, ledger, space, Arc::new(Fatal::new())).unwrap();
+    let (persister, _) =
+        Persister::start(store, position.clone(), ledger, space, Arc::new(Fatal::new())).unwrap();
     let snapshots = SnapshotFolder::open(folder.join("snapshots")).unwrap();
     Machine::new(state, position, persister, Arc::new(snapshots)).0
 }

@@ -21,15 +21,13 @@ pub(crate) trait Keeper: Clone + Send + Sync + 'static {
     /// Takes entries of the ledger, before the state that they were made with is handed over.
     fn state(&self, entries: Vec<LedgerEntry>);
 
-    /// Hands over what was touched, and the state that it has led to. It is durable some time later.
-    fn write(
-        &self,
-        records: Vec<Record>,
-        position: Position,
-        state: Arc<State>,
-    ) -> impl Future<Output = io::Result<()>> + Send;
+    /// Hands over what was touched. It is durable some time later.
+    fn write(&self, records: Vec<Record>, position: Position) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Makes a snapshot. Everything handed over before is durable when it is there.
+    /// Says that a snapshot is made next of all that was handed over so far, which leads to here.
+    fn begin(&self, position: Position) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Makes that snapshot, while more is handed over. Everything in it is durable when it is there.
     fn build(
         &self,
         state: State,
@@ -37,7 +35,7 @@ pub(crate) trait Keeper: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = io::Result<Snapshot<Self::Snapshot>>> + Send;
 
     /// Replaces everything with a snapshot that another node has sent. It is checked, and durable as a file from which a
-    /// restart goes on; the state is kept elsewhere some time later.
+    /// restart goes on.
     fn install(&self, snapshot: Self::Snapshot)
     -> impl Future<Output = io::Result<(State, Position)>> + Send;
 
@@ -45,7 +43,7 @@ pub(crate) trait Keeper: Clone + Send + Sync + 'static {
     fn snapshot(&self) -> Option<Snapshot<Self::Snapshot>>;
 }
 
-/// A state in sled, and snapshots in files.
+/// Snapshots in files, and in sled what has changed since the newest.
 #[derive(Clone)]
 pub(crate) struct Files {
     persister: Persister,
@@ -66,23 +64,33 @@ impl Keeper for Files {
         self.persister.ledger().push(entries);
     }
 
-    async fn write(&self, records: Vec<Record>, position: Position, state: Arc<State>) -> io::Result<()> {
-        self.persister.write(records, position, state).await
+    async fn write(&self, records: Vec<Record>, position: Position) -> io::Result<()> {
+        self.persister.write(records, position).await
+    }
+
+    async fn begin(&self, position: Position) -> io::Result<()> {
+        self.persister.begin(position).await
     }
 
     async fn build(&self, state: State, position: Position) -> io::Result<Snapshot> {
-        // The log is purged behind a snapshot: what it covers must be durable in both places first.
-        self.persister.checkpoint().await?;
         loop {
-            let (folder, state, position) = (Arc::clone(&self.snapshots), state.clone(), position.clone());
-            match in_background("snapshot-writer", move || folder.write(&state, position)).await {
+            let (folder, ledger) = (Arc::clone(&self.snapshots), Arc::clone(self.persister.ledger()));
+            let (state, position) = (state.clone(), position.clone());
+            let write = move || {
+                // The log is purged behind a snapshot: what the ledger has of it must be durable first.
+                ledger.flush()?;
+                folder.write(&state, position)
+            };
+            match in_background("snapshot-writer", write).await {
                 // The log is kept meanwhile.
                 Err(error) if is_full(&error) => {
                     tracing::warn!(%error, "no room for a snapshot: it is made when there is some");
                     self.persister.room().await;
                 }
-                written => {
-                    return written.map(|snapshot| Snapshot { meta: snapshot.meta(), snapshot });
+                Err(error) => return Err(error),
+                Ok(snapshot) => {
+                    self.persister.build(snapshot.head().position.clone()).await?;
+                    return Ok(Snapshot { meta: snapshot.meta(), snapshot });
                 }
             }
         }
@@ -96,7 +104,7 @@ impl Keeper for Files {
         })
         .await?;
         let position = snapshot.head().position.clone();
-        self.persister.replace(state.clone(), position.clone()).await?;
+        self.persister.replace(position.clone()).await?;
         Ok((state, position))
     }
 

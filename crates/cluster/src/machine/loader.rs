@@ -4,7 +4,10 @@
 use std::{
     io,
     num::NonZero,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -15,7 +18,7 @@ use super::{RestoreError, snapshot::PACKED};
 use crate::{
     packing,
     raft::damaged,
-    store::{Stored, groups},
+    store::{Shadow, Stored, groups},
 };
 
 /// Threads that decode, at most; fewer when there are fewer cores.
@@ -32,13 +35,15 @@ pub(crate) enum Batch {
 }
 
 impl Batch {
-    fn decode(self) -> Result<Part, RestoreError> {
+    fn decode(self, shadow: &Shadow) -> Result<Part, RestoreError> {
         match self {
             Self::Frame(body) => {
                 let unpacked = packing::unpack(PACKED, &body)?;
                 let mut part = Part::default();
                 for record in postcard::from_bytes::<Vec<RecordRef<'_>>>(&unpacked).map_err(damaged)? {
-                    groups::add(&mut part, record)?;
+                    if !shadow.covers(record.table, record.key) {
+                        groups::add(&mut part, record)?;
+                    }
                 }
                 Ok(part)
             }
@@ -60,15 +65,22 @@ pub(crate) struct Loader {
 impl Loader {
     /// Starts the threads.
     pub(crate) fn start() -> io::Result<Self> {
+        Self::start_below(Shadow::default())
+    }
+
+    /// Starts the threads; of the rows in frames, those in the shadow do not count.
+    pub(crate) fn start_below(shadow: Shadow) -> io::Result<Self> {
+        let shadow = Arc::new(shadow);
         let count = thread::available_parallelism().map_or(1, NonZero::get).min(DECODERS_MAX);
         let (mut decoders, mut threads, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..count {
             let (batches, waiting) = sync_channel::<Batch>(WAITING);
             let (parts, out) = sync_channel(WAITING);
+            let shadow = Arc::clone(&shadow);
             let work = move || {
                 for batch in waiting {
                     // Nobody takes it in when another batch was an error.
-                    if parts.send(batch.decode()).is_err() {
+                    if parts.send(batch.decode(&shadow)).is_err() {
                         return;
                     }
                 }

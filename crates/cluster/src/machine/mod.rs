@@ -75,6 +75,12 @@ pub(crate) enum RestoreError {
     /// It was being written when the process ended.
     #[error("stored state is unfinished")]
     Unfinished,
+    /// The snapshot that it is built upon is not there.
+    #[error("stored state has lost the snapshot that it is built upon")]
+    Baseless,
+    /// The snapshot that it is built upon is damaged.
+    #[error("the snapshot under the stored state is damaged")]
+    Base,
     /// A newer build wrote it.
     #[error("stored state has format {0}, which is not known to this build")]
     Format(u16),
@@ -225,11 +231,17 @@ impl<K: Keeper> RaftStateMachine<K::Config> for Machine<K> {
         for (responder, outcomes) in answers {
             responder.send(outcomes);
         }
-        self.keeper.write(records, self.position.clone(), self.view.state()).await
+        self.keeper.write(records, self.position.clone()).await
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        Builder { state: self.state.clone(), position: self.position.clone(), keeper: self.keeper.clone() }
+        let begun = self.keeper.begin(self.position.clone()).await;
+        Builder {
+            begun,
+            state: self.state.clone(),
+            position: self.position.clone(),
+            keeper: self.keeper.clone(),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: K::Snapshot) -> io::Result<()> {
@@ -251,12 +263,15 @@ pub(crate) struct Builder<K> {
     state: State,
     position: Position,
     keeper: K,
+    /// Whether the keeper was told; making a builder has no error of its own.
+    begun: io::Result<()>,
 }
 
 impl<K: Keeper> RaftSnapshotBuilder<K::Config> for Builder<K> {
     type SnapshotData = K::Snapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<K::Snapshot>> {
+        std::mem::replace(&mut self.begun, Ok(()))?;
         self.keeper.build(self.state.clone(), self.position.clone()).await
     }
 }

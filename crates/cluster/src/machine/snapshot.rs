@@ -378,8 +378,12 @@ impl SnapshotFolder {
         self.transfers.frames()
     }
 
-    /// Makes a finished file the newest snapshot and removes all others.
+    /// Makes a finished file the newest snapshot and removes all others, unless one that reaches further has come meanwhile.
     pub(crate) fn adopt(&self, mut file: SnapshotFile) -> io::Result<SnapshotFile> {
+        if self.current().is_some_and(|newest| newest.meta().last_log_id > file.meta().last_log_id) {
+            file.remove();
+            return Ok(file);
+        }
         let (term, index) = file.head.position.applied.unwrap_or_default();
         let path = self.folder.join(format!("{index:020}-{term:020}{ENDING}"));
         if file.path != path {

@@ -47,13 +47,17 @@ impl Keeper for MemoryKeeper {
         drop(entries);
     }
 
-    async fn write(&self, records: Vec<Record>, position: Position, _state: Arc<State>) -> io::Result<()> {
+    async fn write(&self, records: Vec<Record>, position: Position) -> io::Result<()> {
         self.tell(&position, false);
         let mut kept = lock(&self.kept);
         kept.write(records, position);
         if kept.unflushed() >= CHECKPOINT_BATCHES {
             kept.flush();
         }
+        Ok(())
+    }
+
+    async fn begin(&self, _position: Position) -> io::Result<()> {
         Ok(())
     }
 

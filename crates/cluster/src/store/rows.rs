@@ -1,7 +1,7 @@
 //! Reads the rows of a store back. Whoever decodes them, on another thread, has them from sled as they are: nothing is
 //! copied on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use model::{
     Part,
@@ -59,6 +59,24 @@ impl Stored {
     }
 }
 
+/// Rows of a snapshot that do not count, since they have changed or are gone: by table, their keys.
+#[derive(Debug, Default)]
+pub(crate) struct Shadow(BTreeMap<u8, HashSet<Vec<u8>>>);
+
+impl Shadow {
+    /// Whether this row does not count.
+    pub(crate) fn covers(&self, table: u8, key: &[u8]) -> bool {
+        self.0.get(&table).is_some_and(|keys| keys.contains(key))
+    }
+
+    fn add(&mut self, table: u8, key: &[u8]) {
+        // A group of audit records may be in the snapshot in part, and in the store from there on.
+        if table != groups::TABLE {
+            self.0.entry(table).or_default().insert(key.to_vec());
+        }
+    }
+}
+
 /// A row of more than one part as far as it was read.
 struct LongRow {
     parts: u16,
@@ -75,8 +93,8 @@ pub(super) struct Rows {
     /// Rows of more than one part, with their number.
     pub(super) long_rows: BTreeMap<(u8, Vec<u8>), u16>,
     newest_group: Option<Record>,
-    /// Bytes of the keys and values that were read.
-    pub(super) bytes: u64,
+    /// Rows of the base that are gone.
+    gone: Shadow,
 }
 
 impl Rows {
@@ -87,7 +105,7 @@ impl Rows {
             ended: false,
             long_rows: BTreeMap::new(),
             newest_group: None,
-            bytes: 0,
+            gone: Shadow::default(),
         }
     }
 
@@ -115,13 +133,23 @@ impl Rows {
         self.newest_group.as_ref().map_or(Ok(Groups::default()), |group| Groups::resume(group.into()))
     }
 
+    /// The rows of the base that do not count: those that are gone, and these, which have changed. For when all rows were
+    /// read.
+    pub(super) fn shadow(&mut self, changed: &[Vec<Stored>]) -> Result<Shadow, RestoreError> {
+        let mut shadow = std::mem::take(&mut self.gone);
+        for row in changed.iter().flatten() {
+            let record = row.record()?;
+            shadow.add(record.table, record.key);
+        }
+        Ok(shadow)
+    }
+
     fn next_row(&mut self) -> Result<Option<Stored>, RestoreError> {
         while !self.ended {
             match self.iter.next() {
                 None => self.ended = true,
                 Some(Err(error)) => return Err(io_error(error).into()),
                 Some(Ok((key, value))) => {
-                    self.bytes += (key.len() + value.len()) as u64;
                     if self.is_short(&key, &value)? {
                         return Ok(Some(Stored::Short(key, value)));
                     }
@@ -148,11 +176,14 @@ impl Rows {
         }
         let (parts, value) = value.split_first_chunk::<PARTS_BYTES>().ok_or(RestoreError::Unreadable)?;
         let parts = u16::from_be_bytes(*parts);
+        if parts == 0 {
+            self.gone.add(*table, key);
+        }
         if parts > 1 {
             self.long_rows.insert((*table, key.to_vec()), parts);
             self.long.insert((*table, key.to_vec()), LongRow { parts, read: 1, value: value.to_vec() });
         }
-        Ok(parts <= 1)
+        Ok(parts == 1)
     }
 
     fn take_long(&mut self) -> Result<Option<Stored>, RestoreError> {
