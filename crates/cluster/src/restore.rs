@@ -2,7 +2,12 @@
 //! the log, the snapshot from a peer. A damaged log is cut before the damage; when the node had promised more, the
 //! others say so, and it comes back as a learner.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use model::{State, name::NodeId};
 
@@ -17,6 +22,10 @@ use crate::{
     space::Space,
     store::Store,
 };
+
+/// How long peers are asked for a snapshot that this node cannot start without, and how often.
+const PEERS_WITHIN: Duration = Duration::from_secs(20);
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Everything that was stored.
 pub(crate) struct Restored {
@@ -113,26 +122,46 @@ impl Restored {
         self.snapshots.current().and_then(|snapshot| snapshot.head().position.applied())
     }
 
-    /// When neither state nor snapshot reaches to where the log begins, a peer's snapshot must.
+    /// When neither state nor snapshot reaches to where the log begins, a peer's snapshot must. Peers may be starting too.
     async fn repair(&self, layout: &Layout, peers: &Peers) -> Result<(), StartError> {
         let held = self.position.applied().max(self.snapshot_reaches());
         let Some(purged) = self.log.purged().filter(|purged| Some(*purged) > held) else { return Ok(()) };
+        tracing::error!(
+            "what is stored of the state cannot be used, and the log does not go back so far: peers are asked"
+        );
+        let begun = Instant::now();
+        while !peers.everyone().is_empty() {
+            if let Some((peer, snapshot)) = self.fetch_from_any(layout, peers, purged.index).await? {
+                let snapshots = Arc::clone(&self.snapshots);
+                let adopted = blocking(move || snapshots.adopt(snapshot));
+                adopted.await.map_err(in_folder(&layout.snapshots()))?;
+                tracing::warn!(%peer, "the damaged state was replaced by a snapshot of a peer");
+                return Ok(());
+            }
+            if begun.elapsed() > PEERS_WITHIN {
+                break;
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+        Err(StartError::Damaged { covers: purged.index })
+    }
+
+    async fn fetch_from_any(
+        &self,
+        layout: &Layout,
+        peers: &Peers,
+        covers: u64,
+    ) -> Result<Option<(NodeId, SnapshotFile)>, StartError> {
         for peer in peers.everyone() {
-            let snapshots = Arc::clone(&self.snapshots);
-            match self.fetch(peers, peer, purged.index).await {
-                Ok(snapshot) => {
-                    let adopted = blocking(move || snapshots.adopt(snapshot));
-                    adopted.await.map_err(in_folder(&layout.snapshots()))?;
-                    tracing::warn!(%peer, "the damaged state was replaced by a snapshot of a peer");
-                    return Ok(());
-                }
+            match self.fetch(peers, peer, covers).await {
+                Ok(snapshot) => return Ok(Some((peer, snapshot))),
                 Err(CallError::Disk(error)) => return Err(in_folder(&layout.snapshots())(error)),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, %peer, "no snapshot from this peer");
                 }
             }
         }
-        Err(StartError::Damaged { covers: purged.index })
+        Ok(None)
     }
 
     /// Asks one peer for its snapshot, again while more of it arrives each time.
