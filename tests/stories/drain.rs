@@ -7,7 +7,7 @@ use harness::eventually;
 use super::stage::{Consumer, Login, Setup, Stage, WITHIN, alive, alternating_users, passages, told};
 
 /// Long enough to look at both versions while they live, short enough to wait for.
-const SHORT_OVERLAP_MS: u64 = 8_000;
+const SHORT_OVERLAP_MS: u64 = 20_000;
 const HOUR_MS: u64 = 3_600_000;
 
 #[tokio::test]
