@@ -138,19 +138,26 @@ impl People {
     }
 
     async fn request(&self) -> String {
-        self.alice.request_grant(wanted()).await.unwrap().id
+        asked("a grant", async || self.alice.request_grant(wanted()).await).await.id
     }
 
     /// A grant in force, and the login it gives.
     pub async fn granted(&self) -> (String, Login) {
         let id = self.request().await;
-        self.bob.approve_grant(v1::ApproveGrantRequest { id: id.clone() }).await.unwrap();
+        let approve = || v1::ApproveGrantRequest { id: id.clone() };
+        asked("an approval", async || match self.bob.approve_grant(approve()).await {
+            // The first try was carried out, and its answer lost.
+            Err(error) if error.refused().is_some_and(|it| it.code == "wrong_stage") => Ok(()),
+            answer => answer.map(drop),
+        })
+        .await;
         eventually("the grant to be active", WITHIN, async || {
             let grant = grant(&self.bob, &id).await.map_err(|error| error.to_string())?;
             if grant.stage == "active" { Ok(()) } else { Err(format!("{grant:?}")) }
         })
         .await;
-        let secret = self.alice.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await.unwrap();
+        let reveal = || v1::RevealGrantRequest { id: id.clone() };
+        let secret = asked("the secret", async || self.alice.reveal_grant(reveal()).await).await;
         (id, Login { version: 0, username: secret.username, password: secret.password })
     }
 }
@@ -172,6 +179,19 @@ fn wanted() -> v1::RequestGrantRequest {
 async fn grant(client: &Client, id: &str) -> Result<v1::Grant, client::Error> {
     let answer = client.get_grant(v1::GetGrantRequest { id: id.into() }).await?;
     Ok(answer.grant.expect("the answer holds the grant"))
+}
+
+/// Asks until the cluster answers.
+///
+/// # Panics
+///
+/// At once when it refuses.
+async fn asked<T>(what: &str, ask: impl AsyncFn() -> Result<T, client::Error>) -> T {
+    eventually(what, WITHIN, async || match ask().await {
+        Err(error) if !error.is_transient() => panic!("{what}: {error:?}"),
+        answer => answer,
+    })
+    .await
 }
 
 /// The grant, once its end is proven and it waits for a review.

@@ -168,6 +168,21 @@ impl Stage {
         .await
     }
 
+    /// Lets a rotation go on that was quarantined.
+    pub async fn retry(&self, id: &str) {
+        let request = || v1::RetryRotationRequest { id: id.into() };
+        let mut is_repeat = false;
+        self.asked("a rotation to go on", async || match self.client.retry_rotation(request()).await {
+            // The first try was carried out, and its answer lost.
+            Err(error) if is_repeat && error.refused().is_some_and(|it| it.code == "wrong_stage") => Ok(()),
+            answer => {
+                is_repeat = true;
+                answer.map(drop)
+            }
+        })
+        .await;
+    }
+
     /// Rotates once, and returns the rotation when it has settled.
     pub async fn rotate(&self) -> v1::Rotation {
         let id = self.trigger().await;
