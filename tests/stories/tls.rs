@@ -21,6 +21,8 @@ const WITHIN: Duration = Duration::from_secs(120);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a certificate is good that is to end while a test waits.
 const BRIEF: Duration = Duration::from_secs(15);
+/// The same for a connection that says nothing, which is cut before long for its silence.
+const BRIEF_AND_SILENT: Duration = Duration::from_secs(6);
 
 async fn mutual() -> Cluster {
     Cluster::start_with(Setup { mutual_tls: true, ..Setup::default() }).await
@@ -170,7 +172,7 @@ async fn a_connection_does_not_outlive_its_certificate() {
 
     // Between nodes it is the same.
     let (address, name) = (cluster.peer_address(1), "node-1.peer.revolve");
-    let over = good.issue(Kind::Peer, "node-2.peer.revolve", || now() - DAY + BRIEF);
+    let over = good.issue(Kind::Peer, "node-2.peer.revolve", || now() - DAY + BRIEF_AND_SILENT);
     tokio::time::timeout(WITHIN, good.hold(Kind::Peer, address, name, &over)).await.expect("it is cut");
     assert!(now() > facts(&over.certificate).unwrap().not_after, "not before its time");
     write(&cluster.admin(), "goes-on").await.unwrap();
