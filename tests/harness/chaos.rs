@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use client::{Client, Options};
 
+use crate::cluster::QUICK;
 use crate::linear::Verdict;
 use crate::nemesis::{Fault, Nemesis};
 use crate::network::Wiring;
@@ -26,7 +27,7 @@ const PATIENCE: [Duration; 4] = [
 ];
 /// Answers by which progress is judged, and how long so many may take after a fault, on a busy machine.
 const PROGRESS: usize = 200;
-const PROGRESS_WITHIN: Duration = Duration::from_secs(60);
+const PROGRESS_WITHIN: Duration = Duration::from_secs(120);
 /// What the nodes log.
 const LOG: &str = "info";
 
@@ -103,7 +104,7 @@ pub struct Report {
 /// When the cluster does not come to work again after a fault.
 pub async fn run(plan: Plan) -> Report {
     let environment = vec![("REVOLVE_LOG".to_owned(), LOG.to_owned())];
-    let setup = Setup { wiring: plan.wiring, environment, ..Setup::default() };
+    let setup = Setup { wiring: plan.wiring, timing: QUICK, environment, ..Setup::default() };
     let mut cluster = Cluster::start_with(setup).await;
     let started = Instant::now();
     let connections = cluster.ids().into_iter().map(|id| (id, connections(&cluster, id))).collect();

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Client, Options, v1};
 use nix::sys::signal::Signal;
@@ -20,7 +20,17 @@ use crate::network::{Network, Wiring};
 use crate::{Child, bad_disk, eventually, false_clock, power, surroundings};
 
 /// How long a cluster may take to elect a leader and answer, on a busy machine.
-pub const FORMED_WITHIN: Duration = Duration::from_secs(60);
+pub const FORMED_WITHIN: Duration = Duration::from_secs(120);
+/// For a machine that is busy with other tests: no leader and no node is given up early.
+pub const PATIENT: &str = "[timing]\nheartbeat_ms = 150\nelection_min_ms = 1000\nelection_max_ms = 2000\n";
+/// For stories of short faults, which are to be noticed while they last.
+pub const QUICK: &str = "[timing]\nheartbeat_ms = 100\nelection_min_ms = 500\nelection_max_ms = 1000\n";
+/// How long a client waits for one answer: a busy machine is slow, and what was not answered is of unknown outcome.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// How a command ends that nobody has answered, or not to the end.
+const UNANSWERED: i32 = 3;
+/// Before a command that was not answered is typed again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// What the nodes log: all of their own doings, so that a leak would show.
 const LOG: &str = "debug,h2=warn,hyper=warn,tower=warn";
 
@@ -33,6 +43,8 @@ pub struct Setup {
     pub environment: Vec<(String, String)>,
     /// What lies between the nodes.
     pub wiring: Wiring,
+    /// How soon nodes give each other up: [`PATIENT`] or [`QUICK`].
+    pub timing: &'static str,
     /// Whether the nodes' disks lose on a power cut what was not made durable, see [`crate::power::Power`].
     pub volatile: bool,
     /// Whether the nodes' disks take orders, see [`crate::bad_disk`].
@@ -60,6 +72,7 @@ impl Default for Setup {
             nodes: 3,
             environment: Vec::new(),
             wiring: Wiring::Direct,
+            timing: PATIENT,
             volatile: false,
             bad_disks: false,
             false_clocks: false,
@@ -352,6 +365,7 @@ impl Cluster {
     }
 
     fn trusted(&self, options: Options) -> Options {
+        let options = Options { timeout: ANSWERED_WITHIN, ..options };
         if !self.setup.mutual_tls {
             return self.network.trusted(options);
         }
@@ -403,7 +417,7 @@ impl Cluster {
             role: role.into(),
             ..Default::default()
         };
-        self.admin().issue_token(request).await.expect("a token").token.into()
+        self.issued(request).await
     }
 
     /// Issues a token that speaks for `consumer` and returns it.
@@ -418,15 +432,29 @@ impl Cluster {
             consumer: consumer.into(),
             ..Default::default()
         };
-        self.admin().issue_token(request).await.expect("a token").token.into()
+        self.issued(request).await
     }
 
-    /// Runs the `revolve` command line against this cluster as admin.
+    async fn issued(&self, request: v1::IssueTokenRequest) -> SecretString {
+        let (admin, mut tries) = (self.admin(), 0);
+        let issued = eventually("a token", FORMED_WITHIN, async || {
+            tries += 1;
+            // A token whose answer was lost is shown to nobody, and its name is taken.
+            let name = if tries == 1 { request.name.clone() } else { format!("{}-{tries}", request.name) };
+            match admin.issue_token(v1::IssueTokenRequest { name, ..request.clone() }).await {
+                Err(error) if !error.is_transient() => panic!("no token: {error:?}"),
+                answer => answer,
+            }
+        });
+        issued.await.token.into()
+    }
+
+    /// Runs the `revolve` command line against this cluster as admin, again while nobody answers, see [`answered`].
     pub fn cli<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
         self.cli_as(&self.token_file(), arguments)
     }
 
-    /// Runs the `revolve` command line against this cluster with the token in a file.
+    /// The same with the token in a file.
     ///
     /// # Panics
     ///
@@ -442,11 +470,30 @@ impl Cluster {
             command.env("REVOLVE_CLIENT_CERT", at("admin.pem")).env("REVOLVE_CLIENT_KEY", at("admin.key"));
         }
         command
+            .env("REVOLVE_TIMEOUT", format!("{}s", ANSWERED_WITHIN.as_secs()))
             .env("REVOLVE_ADDR", self.addresses().join(","))
             .env("REVOLVE_TOKEN_FILE", token_file)
-            .env("XDG_CONFIG_HOME", self.folder.path())
-            .output()
-            .expect("`revolve` can be run")
+            .env("XDG_CONFIG_HOME", self.folder.path());
+        // Where no node runs nobody will ever answer.
+        let patience = if self.running().is_empty() { Duration::ZERO } else { FORMED_WITHIN };
+        answered(&mut command, patience)
+    }
+}
+
+/// Runs a command of `revolve`, and again while nobody answers it: between two leaders nobody does. After a try whose
+/// outcome is unknown, the answer may be that it is done already.
+///
+/// # Panics
+///
+/// When it cannot be run.
+pub fn answered(command: &mut Command, within: Duration) -> Output {
+    let begun = Instant::now();
+    loop {
+        let output = command.output().expect("`revolve` can be run");
+        if output.status.code() != Some(UNANSWERED) || begun.elapsed() >= within {
+            return output;
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -488,9 +535,8 @@ fn configuration_text(id: u64, network: &Network, setup: &Setup) -> String {
         "node = {id}\ndata = \"node-{id}\"\nroot_key_file = \"{root_key}\"\nbootstrap_token_file = \"admin.token\"\n\
          [listen]\nclient_tls = \"{client_tls}\"\nclient = \"{client}\"\npeer = \"{peer}\"\n\
          [peers]\n{peers}{tls}\
-         [timing]\nheartbeat_ms = 100\nelection_min_ms = 500\nelection_max_ms = 1000\n\
-         [limits]\nschedule_floor_ms = 1000\n{limits}{}",
-        setup.configuration
+         {}[limits]\nschedule_floor_ms = 1000\n{limits}{}",
+        setup.timing, setup.configuration
     )
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::certificates::Authorities;
-use crate::cluster::revolve;
+use crate::cluster::{PATIENT, revolve};
 use crate::{Child, port, surroundings};
 
 /// Most machines there can be; each has two ports.
@@ -104,8 +104,10 @@ impl Machines {
     pub fn start(&mut self, number: u16) {
         assert!(!self.running.contains_key(&number), "{} runs", node(number));
         let folder = self.folder(&node(number));
+        let configuration = folder.join("etc/revolve/node.toml");
+        give_time(&configuration);
         let mut command = revolve(["server", "--config"]);
-        command.arg(folder.join("etc/revolve/node.toml")).env("REVOLVE_DATA", folder.join("var/lib/revolve"));
+        command.arg(configuration).env("REVOLVE_DATA", folder.join("var/lib/revolve"));
         let child = Child::spawn(&node(number), self.place.path(), command);
         self.running.insert(number, child);
     }
@@ -225,6 +227,14 @@ impl Machines {
             places.push((path.to_owned(), inside(path).display().to_string()));
         }
         places
+    }
+}
+
+/// The machine is busy with other tests: nobody is to be given up early.
+fn give_time(configuration: &Path) {
+    let text = fs::read_to_string(configuration).expect("a configuration");
+    if !text.contains("[timing]") {
+        fs::write(configuration, format!("{text}\n{PATIENT}")).expect("a file of ours");
     }
 }
 

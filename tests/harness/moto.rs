@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use crate::process::Child;
 use crate::{eventually, port, surroundings};
 
-const START_WITHIN: Duration = Duration::from_secs(60);
-const CALL_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = Duration::from_secs(120);
+const CALL_WITHIN: Duration = Duration::from_secs(120);
 const REGION: &str = "us-east-1";
 /// moto checks no signature unless told to.
 const ACCESS_KEY: &str = "testing";

@@ -15,7 +15,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::{Cluster, eventually};
 
 /// How long the others may take to elect a leader in place of a lost one, on a busy machine.
-const ELECTED_WITHIN: Duration = Duration::from_secs(60);
+const ELECTED_WITHIN: Duration = Duration::from_secs(120);
 /// How long a node may take to say whom it follows.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 

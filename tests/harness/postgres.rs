@@ -17,9 +17,9 @@ use crate::process::Child;
 use crate::{eventually, port, surroundings};
 
 const SUPERUSER: &str = "postgres";
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+const CONNECT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A PostgreSQL server on a loopback port: password logins only (SCRAM), every statement in its log. Dropping it
 /// ends the server and all its sessions, and removes its data.

@@ -12,11 +12,13 @@ use crate::eventually;
 
 /// Lines of output that a failure message carries.
 const TAIL_LINES: usize = 40;
+/// Warnings and errors that are printed beside it when a test panics.
+const WARNING_LINES: usize = 60;
 /// How often a wait outside of async code looks again.
 const REAP_PAUSE: Duration = Duration::from_millis(5);
 
 /// A running process. Dropping it kills it and waits until it is gone; when that happens because the test panics,
-/// the end of its output is printed.
+/// its last warnings and the end of its output are printed.
 #[derive(Debug)]
 pub struct Child {
     name: String,
@@ -135,6 +137,18 @@ impl Child {
             .map(|(stream, text)| format!("--- {} {stream}\n{}\n", self.name, last_lines(text)))
             .collect()
     }
+
+    /// The last warnings and errors in its log, which stand far before the end where a node logs in detail.
+    fn warnings(&self) -> String {
+        let text = self.stderr();
+        let is_warning = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
+        let warnings: Vec<&str> = text.lines().filter(is_warning).collect();
+        if warnings.is_empty() {
+            return String::new();
+        }
+        let last = &warnings[warnings.len().saturating_sub(WARNING_LINES)..];
+        format!("--- {} warns\n{}\n", self.name, last.join("\n"))
+    }
 }
 
 impl Drop for Child {
@@ -144,7 +158,7 @@ impl Drop for Child {
             self.kill();
         }
         if std::thread::panicking() {
-            eprint!("{}", self.tail());
+            eprint!("{}{}", self.warnings(), self.tail());
         }
     }
 }

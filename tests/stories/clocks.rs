@@ -1,5 +1,5 @@
 //! The wall clock of the leader jumps, by minutes or by years: it is not followed, the lead goes to a node whose clock
-//! is right, every due instant has one rotation, neither early nor late by the jump, and grants end when they should.
+//! is right, every due instant has its one effect, neither early nor late by the jump, and grants end when they should.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,9 +7,10 @@ use client::v1;
 use harness::{eventually, false_clock};
 
 use super::break_glass::{People, ended};
+use super::stage::demo::{Due, assert_none_missed_none_doubled};
 use super::stage::{CREDENTIAL, Setup, Stage, WITHIN, alternating_users, schedule, told};
 
-/// Long enough for a rotation on a busy machine, so that no instant is left out.
+/// Long enough for a rotation, so that few instants are left out.
 const PERIOD_MS: u64 = 10_000;
 const MINUTE_MS: i64 = 60_000;
 /// What is put to a clock, and by how much it is wrong then.
@@ -23,7 +24,7 @@ const JUMPS: [(&str, i64); 5] = [
 /// How far clocks that are right may be apart, and how long something that is due may take on a busy machine. The jumps
 /// are far larger.
 const SKEW_MS: u64 = 1_000;
-const SLOWNESS_MS: u64 = 60_000;
+const SLOWNESS_MS: u64 = 300_000;
 
 #[tokio::test]
 async fn a_jump_of_the_leaders_clock_moves_no_rotation_and_no_grant() {
@@ -59,7 +60,7 @@ async fn a_jump_of_the_leaders_clock_moves_no_rotation_and_no_grant() {
         false_clock::set(&stage.cluster, wrong, "+0");
         clock_is_off_by(&stage, wrong, None).await;
     }
-    every_instant_has_one_rotation(&stage).await;
+    every_instant_has_one_effect(&stage).await;
 }
 
 /// Waits until the node says so of its clock.
@@ -88,16 +89,19 @@ async fn next_rotation(stage: &Stage, after: u64) {
     assert!(rotation.due_ms < after + SLOWNESS_MS, "{} fell due late", rotation.id);
 }
 
-async fn every_instant_has_one_rotation(stage: &Stage) {
+async fn every_instant_has_one_effect(stage: &Stage) {
     let request = v1::PauseScheduleRequest { name: CREDENTIAL.into(), reason: "seen enough".into() };
     stage.client.pause_schedule(request).await.unwrap();
     let all = stage.rotations().await;
     let late = all.iter().find(|rotation| rotation.started_ms < rotation.due_ms);
     assert!(late.is_none(), "early: {late:?}");
     let due: Vec<u64> = all.iter().map(|rotation| rotation.due_ms).collect();
-    assert!(due.len() > JUMPS.len(), "{due:?}");
-    let steps: Vec<u64> = due.windows(2).map(|pair| pair[0] - pair[1]).collect();
-    assert!(steps.iter().all(|step| *step == PERIOD_MS), "missed or doubled: {due:?}");
+    assert!(due.windows(2).all(|pair| pair[0] > pair[1]), "doubled: {due:?}");
+    // Where a rotation takes long, the next instant has the effect that it is left out.
+    let records = stage.audit(&format!("schedule/{CREDENTIAL}")).await;
+    let of_instants = records.iter().filter(|record| record.action == "schedule.due");
+    let instants: Vec<Due> = of_instants.map(Due::of).collect();
+    assert_none_missed_none_doubled(&instants, PERIOD_MS, JUMPS.len() + 1);
 }
 
 /// The time by the clock of this process, which is right.

@@ -8,10 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use harness::certificates::Authorities;
-use harness::{Child, cluster::revolve, eventually, port, surroundings};
+use harness::cluster::{PATIENT, revolve};
+use harness::{Child, eventually, port, surroundings};
 use tempfile::TempDir;
 
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(120);
 
 #[test]
 fn the_layout_of_the_image_runs_with_nothing_else() {
@@ -60,7 +61,7 @@ async fn the_configuration_of_kubernetes_forms_a_cluster_and_a_further_pod_joins
 }
 
 /// Nodes that run from one configuration, told apart by their environment alone, where only names and ports are changed
-/// to those of this machine.
+/// to those of this machine, and patience is added, for it is busy.
 struct Formed {
     // Dropped first: the processes end before their folder goes.
     nodes: Vec<Child>,
@@ -89,7 +90,7 @@ impl Formed {
 
     fn run(&mut self, id: u16) {
         let own = here(&self.text, &self.folder, self.first_port, id, self.host);
-        fs::write(self.configuration(id), own).unwrap();
+        fs::write(self.configuration(id), format!("{own}\n{PATIENT}")).unwrap();
         let mut command = revolve(["server", "--config"]);
         command.arg(self.configuration(id)).envs(self.environment(id));
         self.nodes.push(Child::spawn(&format!("node-{id}"), self.folder.path(), command));

@@ -12,7 +12,7 @@ use harness::{Cluster, Setup, eventually};
 use tokio::task::JoinSet;
 use volatile::orders::{Call, Fate, Orders};
 
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(120);
 /// Writers at each node.
 const WRITERS: usize = 4;
 /// Before a writer that was not answered tries again.

@@ -7,7 +7,7 @@ use harness::eventually;
 use super::stage::{Consumer, Login, Setup, Stage, WITHIN, alive, alternating_users, passages, told};
 
 /// Long enough to look at both versions while they live, short enough to wait for.
-const SHORT_OVERLAP_MS: u64 = 8_000;
+const SHORT_OVERLAP_MS: u64 = 20_000;
 const HOUR_MS: u64 = 3_600_000;
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_silent_consumer_under_policy_hold_leaves_both_versions_until_a_person
         billing.seen().iter().any(|event| event.revision == revision)
     })
     .await;
-    stage.client.retry_rotation(v1::RetryRotationRequest { id: run.id.clone() }).await.unwrap();
+    stage.retry(&run.id).await;
     stage.settled(&run.id).await;
     assert!(!run.old.works(&stage.postgres).await && !alive(&run.session).await);
     stage.assert_only_expected_roles_and_one_live_password().await;

@@ -32,15 +32,20 @@ async fn a_data_key_is_replaced_under_load_though_the_leader_dies_in_the_middle(
     let unsure = stage.cluster.cli(["key", "rotate", "data", "--reason", "yearly"]);
     assert_eq!(unsure.status.code(), Some(64), "nobody can be asked, and nothing was said");
     said(&stage.cluster.cli(["key", "rotate", "data", "--reason", "yearly", "--yes"]), 0);
+    // One at a time. After some seconds it is over: another leader might be asked too late.
+    let again = eventually("an answer", WITHIN, async || {
+        let request = v1::RotateDataKeyRequest { reason: "too soon".into() };
+        match stage.client.rotate_data_key(request).await {
+            Err(error) if error.is_transient() => Err(error.to_string()),
+            answer => Ok(answer),
+        }
+    })
+    .await
+    .expect_err("it is refused");
+    assert!(again.to_string().contains("still being replaced"), "{again}");
     stage.cluster.kill_node(leader);
     assert_eq!(keys_of(&stage.cluster).await.data_keys.len(), 2);
     stage.cluster.leader().await;
-    eventually("one at a time", WITHIN, async || {
-        let again = stage.cluster.cli(["key", "rotate", "data", "--reason", "too soon", "--yes"]);
-        let is_refused = again.status.code() == Some(5) && text(&again).contains("still being replaced");
-        if is_refused { Ok(()) } else { Err(text(&again)) }
-    })
-    .await;
     let rotation = stage.rotate().await;
     stage.cluster.start_node(leader);
 
@@ -109,9 +114,15 @@ async fn a_root_key_is_replaced_node_by_node_under_load_and_the_former_one_is_th
         if status.status.success() { Ok(()) } else { Err(text(&status)) }
     })
     .await;
-    let keys = keys_of(&stage.cluster).await;
-    let states: Vec<_> = keys.root_keys.iter().map(|key| (key.state.as_str(), key.holders.len())).collect();
-    assert!(states.contains(&("active", 3)) && states.contains(&("retired", 0)), "{states:?}");
+    // The nodes announce what they hold a moment after they have read it.
+    let keys = eventually("the new key alone to be held", WITHIN, async || {
+        let keys = keys_of(&stage.cluster).await;
+        let states = keys.root_keys.iter().map(|key| (key.state.as_str(), key.holders.len()));
+        let states: Vec<_> = states.collect();
+        let is_done = states.contains(&("active", 3)) && states.contains(&("retired", 0));
+        if is_done { Ok(keys) } else { Err(format!("{states:?}")) }
+    })
+    .await;
     assert!(keys.data_keys.iter().all(|key| key.root_key == id), "{keys:?}");
     stage.rotate().await;
     load.end(3).await;
@@ -204,7 +215,12 @@ async fn a_node_with_the_former_key_alone_stops_as_soon_as_it_has_caught_up() {
         client.get_key_status(v1::GetKeyStatusRequest {}).await.map_err(|error| error.to_string())
     })
     .await;
-    said(&cluster.cli(["key", "finish", "root", "--reason", "all nodes have it", "--yes"]), 0);
+    // The node announces what it holds a moment later.
+    eventually("the end of the replacement", WITHIN, async || {
+        let finished = cluster.cli(["key", "finish", "root", "--reason", "all nodes have it", "--yes"]);
+        if finished.status.success() { Ok(()) } else { Err(text(&finished)) }
+    })
+    .await;
 }
 
 /// Applies identities, one after the other, until it is told to end.
@@ -252,7 +268,13 @@ impl Load {
         let written = self.task.await.expect("no write fails");
         for name in written {
             let kind = v1::ResourceKind::Identity.into();
-            let found = self.client.get_resource(v1::GetResourceRequest { kind, name: name.clone() }).await;
+            let found = eventually(format!("an answer about {name}"), WITHIN, async || {
+                match self.client.get_resource(v1::GetResourceRequest { kind, name: name.clone() }).await {
+                    Err(error) if error.is_transient() => Err(error.to_string()),
+                    answer => Ok(answer),
+                }
+            })
+            .await;
             assert!(found.is_ok(), "{name} was acknowledged and is lost: {found:?}");
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use client::{Client, v1};
 use harness::{Cluster, eventually};
 
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(120);
 /// In front of a record's payload: type, term and index of the entry, length of the payload.
 const HEAD_BYTES: usize = 4 + 8 + 8 + 4;
 /// Behind it: a CRC-32 in eight bytes.

@@ -198,7 +198,8 @@ async fn break_glass(stage: &Stage, canaries: &mut Vec<Canary>) -> String {
     let id = alice.request_grant(request).await.unwrap().id;
     stage.client.approve_grant(v1::ApproveGrantRequest { id: id.clone() }).await.unwrap();
     eventually("the grant to be active", WITHIN, async || {
-        let grant = alice.get_grant(v1::GetGrantRequest { id: id.clone() }).await.unwrap().grant.unwrap();
+        let grant = alice.get_grant(v1::GetGrantRequest { id: id.clone() }).await;
+        let grant = grant.map_err(|error| error.to_string())?.grant.unwrap();
         if grant.stage == "active" { Ok(()) } else { Err(format!("{grant:?}")) }
     })
     .await;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 const CUTS: u64 = 10;
 /// Writers at each node.
 const WRITERS: usize = 6;
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(120);
 /// Before a writer whose node does not answer tries again.
 const PAUSE: Duration = Duration::from_millis(20);
 

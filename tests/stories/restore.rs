@@ -82,11 +82,16 @@ async fn a_loss_is_accepted_by_name_alone_and_stands_in_the_audit_log() {
     let status = scene.status().await;
     assert!(status.revision > newest, "revision {} was told before", status.revision);
     assert_eq!(status.observing.and_then(|it| it.accepted_loss).as_deref(), Some(why));
-    let mut records = scene.client.watch_audit(v1::WatchAuditRequest::default()).await.unwrap();
-    let mut told = Vec::new();
-    while let Some(message) = records.message().await.unwrap() {
-        told.extend(message.record.filter(|record| record.action == "cluster.restored"));
-    }
+    let told = eventually("the audit log", WITHIN, async || {
+        let records = scene.client.watch_audit(v1::WatchAuditRequest::default()).await;
+        let mut records = records.map_err(|error| error.to_string())?;
+        let mut told = Vec::new();
+        while let Some(message) = records.message().await.map_err(|status| status.to_string())? {
+            told.extend(message.record.filter(|record| record.action == "cluster.restored"));
+        }
+        Ok::<_, String>(told)
+    })
+    .await;
     assert!(told.len() == 1 && told[0].detail.contains(why), "{told:?}");
     assert_eq!(scene.code_of_secret(0).await, "no_secret", "what the ledger tells is carried out");
     assert_eq!(scene.code_of_secret(2).await, "observing", "it may have been replaced by one that is lost");
@@ -136,12 +141,13 @@ async fn what_only_a_consumer_saw_stays_dead() {
     let consumer = scene.consumer().await;
     assert!(consumer.delivered_up_to >= before.consumer.delivered_up_to, "{consumer:?}");
     let edge = scene.cluster.client(scene.cluster.consumer_token("edge").await);
-    let again = edge.acknowledge(ReceiptStage::Enforced, [1..=before.revision], "").await.unwrap();
+    let acknowledge = async || edge.acknowledge(ReceiptStage::Enforced, [1..=before.revision], "").await;
+    let again = asked("the answer to be taken in", acknowledge).await;
     assert_eq!(again, before.revision, "it may answer for all that it was handed");
     scene.confirm_and_wait().await;
     assert_eq!(scene.logins(&grants).await, 0, "of the old logins are honoured");
-    let request = v1::GetGrantRequest { id: grants[0].id.clone() };
-    let grant = scene.client.get_grant(request).await.unwrap().grant.unwrap();
+    let request = || v1::GetGrantRequest { id: grants[0].id.clone() };
+    let grant = asked("the grant", async || scene.client.get_grant(request()).await).await.grant.unwrap();
     assert_eq!(grant.stage, "awaiting-review", "{grant:?}");
 }
 
@@ -240,7 +246,8 @@ impl Scene {
             })
             .await;
             self.grant_in(&id, "active").await;
-            let secret = self.alice.reveal_grant(v1::RevealGrantRequest { id: id.clone() }).await.unwrap();
+            let reveal = || v1::RevealGrantRequest { id: id.clone() };
+            let secret = asked("the secret", async || self.alice.reveal_grant(reveal()).await).await;
             Open { id, username: secret.username, password: secret.password }
         });
         stream::iter(open).buffer_unordered(AT_ONCE).collect().await
@@ -427,8 +434,8 @@ impl Scene {
         }
         let lost = name(self.each);
         let trigger = || v1::TriggerScheduleRequest { name: lost.clone() };
-        let refused = self.client.trigger_schedule(trigger()).await.expect_err("nothing fires");
-        assert_eq!(refused.refused().unwrap().code, "observing");
+        let refused = refusal(async || self.client.trigger_schedule(trigger()).await.map(drop)).await;
+        assert_eq!(refused, "observing", "nothing fires");
         let screen = self.cluster.cli(["status"]);
         assert!(String::from_utf8_lossy(&screen.stdout).contains("NOTHING FIRES"));
 
@@ -480,9 +487,8 @@ impl Scene {
     }
 
     async fn code_of_secret(&self, number: usize) -> String {
-        let request = v1::GetSecretRequest { credential: name(number) };
-        let error = self.client.get_secret(request).await.expect_err("it must not be given out");
-        error.refused().unwrap_or_else(|| panic!("{error:?}")).code.clone()
+        let request = || v1::GetSecretRequest { credential: name(number) };
+        refusal(async || self.client.get_secret(request()).await.map(drop)).await
     }
 
     async fn grant_in(&self, id: &str, stage: &str) {
@@ -521,6 +527,20 @@ async fn asked<T>(what: &str, ask: impl AsyncFn() -> Result<T, Error>) -> T {
     eventually(what, WITHIN, async || match ask().await {
         Err(error) if !error.is_transient() => panic!("{what}: {error:?}"),
         answer => answer,
+    })
+    .await
+}
+
+/// The code with which the cluster refuses, once it answers.
+///
+/// # Panics
+///
+/// At once when it does not refuse.
+async fn refusal(ask: impl AsyncFn() -> Result<(), Error>) -> String {
+    eventually("a refusal", WITHIN, async || match ask().await {
+        Err(error) if error.is_transient() => Err(error.to_string()),
+        Err(error) => Ok(error.refused().unwrap_or_else(|| panic!("{error:?}")).code.clone()),
+        Ok(()) => panic!("it must be refused"),
     })
     .await
 }

@@ -5,6 +5,9 @@ use harness::eventually;
 
 use super::stage::{CREDENTIAL, Consumer, Setup, Stage, WITHIN, alternating_users};
 
+/// Long enough for consumers that follow to answer on a busy machine, short enough to wait until another is overdue.
+const ACK_WITHIN_MS: u64 = 20_000;
+
 #[tokio::test]
 async fn a_revocation_stays_open_until_the_consumer_that_was_away_has_acknowledged() {
     let mut stage = Stage::start(Setup::default(), &alternating_users(), v1::RotationPolicy::default()).await;
@@ -14,7 +17,7 @@ async fn a_revocation_stays_open_until_the_consumer_that_was_away_has_acknowledg
     let compromised = stage.secret().await;
     let session = compromised.session(&stage.postgres).await;
 
-    let id = revoke(&stage, "key-compromise", 2_000).await;
+    let id = revoke(&stage, "key-compromise", ACK_WITHIN_MS).await;
     let status = seen(&stage, &id, "two of three have enforced it and one is overdue", |status| {
         let states = |name: &str| receipt(status, name).map(|row| (row.enforced, row.overdue));
         states("api") == Some((true, false))
@@ -108,8 +111,8 @@ async fn a_hold_is_told_and_lifted_and_touches_no_target() {
     let stage = Stage::start(Setup::default(), &alternating_users(), v1::RotationPolicy::default()).await;
     let held = stage.secret().await;
     let id = revoke(&stage, "hold", 60_000).await;
-    let refused =
-        stage.client.get_secret(v1::GetSecretRequest { credential: CREDENTIAL.into() }).await.unwrap_err();
+    let read = || v1::GetSecretRequest { credential: CREDENTIAL.into() };
+    let refused = answered(async || stage.client.get_secret(read()).await).await.unwrap_err();
     assert_eq!(code_of(&refused), "no_secret", "a held secret is not handed out");
     assert!(held.works(&stage.postgres).await);
     let lift = v1::LiftRevocationRequest { id, reason: "false alarm".into() };
@@ -152,8 +155,17 @@ fn receipt<'a>(status: &'a v1::GetRevocationResponse, consumer: &str) -> Option<
 
 /// The code with which an acknowledgement of `revision` is refused.
 async fn refusal(client: &Client, revision: u64) -> String {
-    let answer = client.acknowledge(ReceiptStage::Enforced, [revision..=revision], "").await;
-    code_of(&answer.expect_err("it must be refused"))
+    let acknowledge = async || client.acknowledge(ReceiptStage::Enforced, [revision..=revision], "").await;
+    code_of(&answered(acknowledge).await.expect_err("it must be refused"))
+}
+
+/// What the cluster answers, yes or no, once it does.
+async fn answered<T>(ask: impl AsyncFn() -> Result<T, client::Error>) -> Result<T, client::Error> {
+    eventually("an answer", WITHIN, async || match ask().await {
+        Err(error) if error.is_transient() => Err(error.to_string()),
+        answer => Ok(answer),
+    })
+    .await
 }
 
 fn code_of(error: &client::Error) -> String {

@@ -89,8 +89,9 @@ async fn ready(cluster: &Cluster, id: u64) {
 
 async fn purpose(client: &Client, name: &str) -> String {
     let kind = v1::ResourceKind::Identity.into();
-    let request = v1::GetResourceRequest { kind, name: name.into() };
-    match client.get_resource(request).await.unwrap().resource.and_then(|resource| resource.kind) {
+    let request = || v1::GetResourceRequest { kind, name: name.into() };
+    let found = eventually(name, WITHIN, async || client.get_resource(request()).await).await;
+    match found.resource.and_then(|resource| resource.kind) {
         Some(v1::resource::Kind::Identity(identity)) => identity.purpose,
         other => panic!("not an identity: {other:?}"),
     }

@@ -20,7 +20,7 @@ pub use login::{Login, alive};
 pub use witness::Witness;
 
 /// How long a state may take to come, on a busy machine.
-pub const WITHIN: Duration = Duration::from_secs(90);
+pub const WITHIN: Duration = Duration::from_secs(120);
 
 /// The one credential of the stage, and the schedule that rotates it.
 pub const CREDENTIAL: &str = "orders-db";
@@ -124,7 +124,7 @@ impl Stage {
             ("host", self.postgres.host().to_owned()),
             ("port", self.target_port().to_string()),
             ("admin_user", ROTATOR.to_owned()),
-            ("connect_timeout", "2s".to_owned()),
+            ("connect_timeout", "5s".to_owned()),
         ];
         v1::Target {
             name: TARGET.into(),
@@ -154,9 +154,33 @@ impl Stage {
     /// Starts a rotation, and returns its id.
     pub async fn trigger(&self) -> String {
         let request = || v1::TriggerScheduleRequest { name: CREDENTIAL.into() };
-        self.asked("a rotation to be started", async || self.client.trigger_schedule(request()).await)
-            .await
-            .rotation
+        let mut is_repeat = false;
+        self.asked("a rotation to be started", async || match self.client.trigger_schedule(request()).await {
+            // The first try was carried out, and its answer lost.
+            Err(error) if is_repeat && error.refused().is_some_and(|it| it.code == "rotation_in_flight") => {
+                Ok(self.rotations().await.remove(0).id)
+            }
+            answer => {
+                is_repeat = true;
+                answer.map(|started| started.rotation)
+            }
+        })
+        .await
+    }
+
+    /// Lets a rotation go on that was quarantined.
+    pub async fn retry(&self, id: &str) {
+        let request = || v1::RetryRotationRequest { id: id.into() };
+        let mut is_repeat = false;
+        self.asked("a rotation to go on", async || match self.client.retry_rotation(request()).await {
+            // The first try was carried out, and its answer lost.
+            Err(error) if is_repeat && error.refused().is_some_and(|it| it.code == "wrong_stage") => Ok(()),
+            answer => {
+                is_repeat = true;
+                answer.map(drop)
+            }
+        })
+        .await;
     }
 
     /// Rotates once, and returns the rotation when it has settled.
@@ -311,7 +335,7 @@ impl Stage {
     /// # Panics
     ///
     /// At once when the cluster refuses.
-    pub async fn asked<T>(&self, what: &str, ask: impl AsyncFn() -> Result<T, Error>) -> T {
+    pub async fn asked<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Result<T, Error>) -> T {
         eventually(what, WITHIN, async || match ask().await {
             Err(error) if !error.is_transient() => panic!("{what}: {error:?}"),
             answer => answer,

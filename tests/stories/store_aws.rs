@@ -20,7 +20,7 @@ use workers::{
     task::{Held, Placed, Rotation, Subject},
 };
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 const PATH: &str = "prod/orders-db";
 
 #[tokio::test]

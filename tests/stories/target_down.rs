@@ -99,7 +99,7 @@ async fn refused(stage: &Stage, class: &str, cause: &str) -> String {
 /// Once the cause is mended, a person lets the same rotation go on, with the same candidate.
 async fn goes_on(stage: &Stage, id: &str) {
     let old = stage.secret().await;
-    stage.client.retry_rotation(v1::RetryRotationRequest { id: id.into() }).await.unwrap();
+    stage.retry(id).await;
     stage.settled(id).await;
     assert_eq!(stage.versions().await, [(1, "destroyed".into()), (2, "active".into())]);
     assert!(!old.works(&stage.postgres).await);

@@ -15,6 +15,7 @@ use server::{
     init::{ADMIN_TOKEN_FILE, Addresses, Plan, init},
     node::{Listeners, Server},
 };
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, transport::Channel};
 use tonic_types::StatusExt as _;
@@ -106,15 +107,13 @@ fn target() -> v1::Target {
 
 /// A cluster of one, and where its client port is.
 async fn node(folder: &std::path::Path) -> (SocketAddr, Server) {
-    let free = || {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.local_addr().unwrap()
-    };
-    let addresses = Addresses { client: free(), peer: free() };
+    // Open from the beginning, so that nobody else is given the ports.
+    let open = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let listeners = Listeners { client: open().await, peer: open().await };
+    let address = listeners.client.local_addr().unwrap();
+    let addresses = Addresses { client: address, peer: listeners.peer.local_addr().unwrap() };
     init(&Plan { folder: folder.to_owned(), nodes: vec![addresses] }).unwrap();
     let config = Config::load(&folder.join("node-1.toml")).unwrap();
-    let listeners = Listeners::bind(&config).await.unwrap();
-    let address = listeners.client.local_addr().unwrap();
     (address, Server::start(config, listeners, CancellationToken::new()).await.unwrap())
 }
 

@@ -32,7 +32,7 @@ use crate::{
 
 const NOW: u64 = 1_800_000_000;
 const LIFETIME: Duration = Duration::from_secs(3_600);
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 
 fn clock() -> (Arc<AtomicU64>, Clock) {
     let seconds = Arc::new(AtomicU64::new(NOW));

@@ -8,14 +8,12 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use client::{Client, Options, v1};
-use harness::cluster::revolve;
+use harness::cluster::{PATIENT, answered, revolve};
 use harness::{Child, eventually, port};
 use tempfile::TempDir;
 
 use super::WITHIN;
 
-/// For a machine that is busy with other tests: nobody is given up early.
-const TIMING: &str = "\n[timing]\nheartbeat_ms = 150\nelection_min_ms = 1000\nelection_max_ms = 2000\n";
 /// The file that names where a process is to crash, shared by all machines.
 const CRASH_FILE: &str = "crash";
 /// How long a process may take to end when it is asked to.
@@ -111,7 +109,8 @@ impl Machines {
             revolve(["cluster", "join", "--server", &server, "--dir", &self.path(machine, "node")]);
         command.args(["--root-key-file", &self.root_key(machine), "--listen-client", &client]);
         command.args(["--listen-peer", &peer]).args(more).env("REVOLVE_JOIN_TOKEN", token);
-        command.output().unwrap()
+        // Who has not heard the answer may ask again, and is given the same number.
+        answered(&mut command, WITHIN)
     }
 
     /// A node on a new machine, running; gives its number.
@@ -139,7 +138,7 @@ impl Machines {
     fn give_time(&self, machine: u64) {
         let file = self.path(machine, &format!("node/node-{machine}.toml"));
         let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text + TIMING).unwrap();
+        fs::write(&file, format!("{text}\n{PATIENT}")).unwrap();
     }
 
     fn configuration(&self, machine: u64) -> String {
@@ -216,7 +215,7 @@ impl Machines {
         fs::create_dir(self.path(machine, "node")).unwrap();
         let text = format!(
             "data = \"data\"\nroot_key_file = \"../root.key\"\n[listen]\nclient = \"{client}\"\npeer = \"{peer}\"\n\
-             [join]\nservers = [\"{server}\"]\n{TIMING}"
+             [join]\nservers = [\"{server}\"]\n\n{PATIENT}"
         );
         fs::write(self.path(machine, "node/node.toml"), text).unwrap();
     }
@@ -244,18 +243,18 @@ impl Machines {
         .await;
     }
 
-    /// Runs the command line as admin, against all nodes that run.
+    /// Runs the command line as admin, against all nodes that run, and again while nobody answers.
     pub fn cli(&self, arguments: &[&str]) -> Output {
         let addresses: Vec<String> = self.running.keys().map(|machine| self.url(*machine)).collect();
-        self.cli_to(&addresses, arguments)
+        answered(&mut self.cli_to(&addresses, arguments), WITHIN)
     }
 
-    /// Runs the command line as admin, against one node.
+    /// Runs the command line as admin, once, against one node.
     pub fn cli_at(&self, machine: u64, arguments: &[&str]) -> Output {
-        self.cli_to(&[self.url(machine)], arguments)
+        self.cli_to(&[self.url(machine)], arguments).output().unwrap()
     }
 
-    fn cli_to(&self, addresses: &[String], arguments: &[&str]) -> Output {
+    fn cli_to(&self, addresses: &[String], arguments: &[&str]) -> Command {
         let mut command: Command = revolve(arguments.iter().copied());
         command.env("REVOLVE_ADDR", addresses.join(","));
         command.env("REVOLVE_TOKEN_FILE", self.path(1, "node/admin.token"));
@@ -263,7 +262,7 @@ impl Machines {
         command.env("REVOLVE_CLIENT_CERT", self.path(1, "node/admin.pem"));
         command.env("REVOLVE_CLIENT_KEY", self.path(1, "node/admin.key"));
         command.env("REVOLVE_TIMEOUT", "30s").env("XDG_CONFIG_HOME", self.folder.path());
-        command.output().unwrap()
+        command
     }
 
     /// A client of one node.

@@ -22,8 +22,8 @@ use workers::{
     task::{Grant, Held, Rotation, Subject},
 };
 
-pub const WITHIN: Duration = Duration::from_secs(20);
-pub const SOON: Duration = Duration::from_secs(10);
+pub const WITHIN: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// A server, an administrator without superuser rights, roles to rotate, and a proxy on the way.
 pub struct Stage {
@@ -49,7 +49,7 @@ impl Stage {
             ("host", "127.0.0.1".to_owned()),
             ("port", proxy.port().to_string()),
             ("admin_user", "revolve".to_owned()),
-            ("connect_timeout", "2s".to_owned()),
+            ("connect_timeout", "5s".to_owned()),
         ];
         let target = Target {
             name: "orders".parse().unwrap(),

@@ -141,7 +141,12 @@ pub struct Due {
 }
 
 impl Due {
-    fn of(record: &v1::AuditRecord) -> Self {
+    /// What a record of a schedule that fell due says.
+    ///
+    /// # Panics
+    ///
+    /// When it says anything else.
+    pub fn of(record: &v1::AuditRecord) -> Self {
         let told = record.detail.strip_prefix("due ").and_then(|rest| rest.split_once(": "));
         let (at, effect) = told.unwrap_or_else(|| panic!("{record:?}"));
         let at = chrono::DateTime::parse_from_rfc3339(at).unwrap().timestamp_millis();

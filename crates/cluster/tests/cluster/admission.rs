@@ -1,8 +1,8 @@
 //! Who is let in on the peer port, who may form a cluster, and how a damaged node is helped.
 
-use std::{fs, time::Duration};
+use std::fs;
 
-use crate::nodes::{Nodes, PATIENCE, ROOT_KEY, commit, has, put};
+use crate::nodes::{Nodes, PATIENCE, ROOT_KEY, commit, has, put, read};
 use cluster::{ProposeError, Retention, StartError};
 use model::name::NodeId;
 use tokio::{
@@ -51,7 +51,7 @@ async fn plaintext_is_refused() {
 async fn a_silent_connection_does_not_keep_a_node_from_stopping() {
     let mut nodes = Nodes::started(1).await;
     let _silent = TcpStream::connect(&nodes.addresses[&NodeId(1)]).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(10), nodes.stop_all()).await.expect("it stops");
+    tokio::time::timeout(PATIENCE, nodes.stop_all()).await.expect("it stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +67,7 @@ async fn a_wiped_node_does_not_form_a_second_cluster() {
     assert_eq!(nodes.node(NodeId(1)).propose("test".into(), put("never")).await, Err(ProposeError::NoLeader));
     nodes.start(NodeId(2)).await;
     nodes.start(NodeId(3)).await;
-    let caught_up = nodes.node(NodeId(1)).read().await.unwrap();
+    let caught_up = read(nodes.node(NodeId(1))).await;
     assert!(has(&caught_up, "before"));
     assert_ne!(nodes.node(NodeId(1)).status().storage, storage);
     nodes.stop_all().await;

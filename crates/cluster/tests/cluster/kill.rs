@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::nodes::{ROOT_KEY, commit, has};
+use crate::nodes::{ROOT_KEY, commit, has, read};
 use cluster::{Cluster, Retention, Settings, Timing};
 use futures::{StreamExt as _, stream};
 use model::name::NodeId;
@@ -80,7 +80,7 @@ async fn acknowledged_writes_survive_kill_dash_nine() {
     }
     assert!(acknowledged.len() > 500, "only {} acknowledged", acknowledged.len());
     let node = start(folder.path()).await;
-    let state = node.read().await.unwrap();
+    let state = read(&node).await;
     let lost: Vec<_> = acknowledged.iter().filter(|name| !has(&state, name)).collect();
     assert!(lost.is_empty(), "lost {lost:?} of {}", acknowledged.len());
     node.stop().await;

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Instant};
 
-use crate::nodes::{Nodes, PATIENCE, commit, has, until};
+use crate::nodes::{Nodes, PATIENCE, commit, has, read, until};
 use cluster::{Cluster, SteerError};
 use model::{
     command::{AdmitNode, ChangeCluster, ClusterChange, Command, RemoveNode},
@@ -91,7 +91,7 @@ async fn a_cluster_of_one_grows_to_three_and_outlives_its_first_node() {
     }
     assert_eq!(join(&mut nodes, false).await, NodeId(4));
     voters(nodes.node(NodeId(2)), &[2, 3, 4]).await;
-    let state = nodes.node(NodeId(4)).read().await.unwrap();
+    let state = read(nodes.node(NodeId(4))).await;
     assert!(["alone", "three", "without-one"].into_iter().all(|name| has(&state, name)));
     nodes.stop_all().await;
 }
@@ -108,7 +108,7 @@ async fn a_first_node_that_was_wiped_finds_those_that_came_after_it() {
     fs::remove_dir_all(nodes.data(NodeId(1))).unwrap();
     // Its settings name itself alone.
     nodes.start(NodeId(1)).await;
-    assert!(has(&nodes.node(NodeId(1)).read().await.unwrap(), "before"));
+    assert!(has(&read(nodes.node(NodeId(1))).await, "before"));
     voters(nodes.node(NodeId(1)), &[1, 2, 3]).await;
     nodes.stop_all().await;
 }
@@ -123,7 +123,7 @@ async fn what_would_stop_the_cluster_is_refused() {
     nodes.stop(others[0]).await;
     let by = nodes.node(leader).clone();
     let begun = Instant::now();
-    while by.status().peers[&others[0]].reachable {
+    while by.status().peers.get(&others[0]).is_none_or(|peer| peer.reachable) {
         assert!(begun.elapsed() < PATIENCE, "{:?}", by.status());
         tokio::task::yield_now().await;
     }
@@ -147,7 +147,7 @@ async fn a_learner_votes_when_it_is_promoted() {
     commit(nodes.any(), "before").await;
     let learner = join(&mut nodes, true).await;
     until(nodes.node(learner), |progress| progress.leader.is_some()).await;
-    assert!(has(&nodes.node(learner).read().await.unwrap(), "before"), "it reads");
+    assert!(has(&read(nodes.node(learner)).await, "before"), "it reads");
     let by = nodes.node(NodeId(1)).clone();
     voters(&by, &[1]).await;
     // It stays one when it is started again.

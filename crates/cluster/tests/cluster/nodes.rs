@@ -3,6 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,14 +23,33 @@ use tokio_util::sync::CancellationToken;
 
 pub const ROOT_KEY: [u8; 32] = [42; 32];
 /// Every wait of a test ends by then.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Ports of the nodes. They are below the range from which Linux takes the ports of outgoing connections: one of those
+/// would take the port of a node that is down, and be it the connection that another node tries to open to it.
+const PORTS: std::ops::Range<u16> = 12_000..20_000;
 
-pub fn fast() -> Timing {
+/// Long enough that a busy machine changes no leader by itself, short enough to wait for one that is lost.
+fn timing() -> Timing {
     Timing {
-        heartbeat: Duration::from_millis(50),
-        election_min: Duration::from_millis(250),
-        election_max: Duration::from_millis(400),
+        heartbeat: Duration::from_millis(100),
+        election_min: Duration::from_millis(500),
+        election_max: Duration::from_millis(1_000),
     }
+}
+
+/// A listener on a port that no other node of this process has been given.
+async fn listener() -> TcpListener {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run side by side begin in different places.
+    let begin = u16::try_from(std::process::id() * 97 % PORTS.len() as u32).unwrap();
+    for _ in PORTS {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed) % PORTS.len() as u16;
+        let port = PORTS.start + (begin + offset) % PORTS.len() as u16;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
+            return listener;
+        }
+    }
+    panic!("no port is free in {PORTS:?}")
 }
 
 /// The nodes of a cluster with their folders; nodes come and go, addresses and folders stay.
@@ -46,7 +69,7 @@ impl Nodes {
         let mut addresses = BTreeMap::new();
         let mut listeners = BTreeMap::new();
         for node in (1..=count).map(NodeId) {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = listener().await;
             addresses.insert(node, listener.local_addr().unwrap().to_string());
             listeners.insert(node, listener);
         }
@@ -73,7 +96,7 @@ impl Nodes {
 
     /// Gives a node that is to come a place, and what it was told of the others when it was let in.
     pub async fn add(&mut self, node: NodeId) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listener().await;
         self.addresses.insert(node, listener.local_addr().unwrap().to_string());
         self.listeners.insert(node, listener);
         self.told.insert(node, self.addresses.clone());
@@ -85,7 +108,7 @@ impl Nodes {
 
     pub fn settings(&self, node: NodeId) -> Settings {
         let mut settings = Settings::new(node, self.told[&node].clone(), self.data(node));
-        settings.timing = fast();
+        settings.timing = timing();
         settings.retention = self.retention;
         settings.rejoin = self.rejoin;
         settings
@@ -150,7 +173,7 @@ impl Nodes {
     pub async fn settled(&self) -> Option<u64> {
         let mut highest = None;
         for node in self.running.values() {
-            node.read().await.unwrap();
+            read(node).await;
             highest = highest.max(node.status().applied);
         }
         for node in self.running.values() {
@@ -167,6 +190,17 @@ pub async fn until(node: &Cluster, wanted: impl Fn(&Progress) -> bool) -> Progre
     *seen.unwrap_or_else(|_| panic!("never came: {:?}", node.status())).unwrap()
 }
 
+/// Reads what was committed when this was called, again while there is no leader.
+pub async fn read(node: &Cluster) -> Arc<State> {
+    let begun = Instant::now();
+    loop {
+        match node.read().await {
+            Ok(state) => return state,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+    }
+}
+
 pub fn put(name: &str) -> Command {
     PutIdentity {
         name: name.parse().unwrap(),
@@ -181,9 +215,14 @@ pub fn put(name: &str) -> Command {
 
 /// Proposes until it is known to be committed; the command may run twice.
 pub async fn commit(node: &Cluster, name: &str) {
+    commit_put(node, put(name)).await;
+}
+
+/// The same with a command of one's own.
+pub async fn commit_put(node: &Cluster, command: Command) {
     let begun = Instant::now();
     loop {
-        match node.propose("test".into(), put(name)).await {
+        match node.propose("test".into(), command.clone()).await {
             Ok(outcome) => {
                 outcome.unwrap();
                 return;
@@ -194,6 +233,6 @@ pub async fn commit(node: &Cluster, name: &str) {
     }
 }
 
-pub fn has(state: &State, name: &str) -> bool {
+pub fn has(state: &Arc<State>, name: &str) -> bool {
     state.identities().contains(&name.parse().unwrap())
 }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::nodes::{Nodes, PATIENCE, commit, has, until};
+use crate::nodes::{Nodes, PATIENCE, commit, has, read, until};
 use cluster::{Admission, Cluster, Exclusion, Rejoin, SteerError};
 use model::name::NodeId;
 
@@ -48,7 +48,7 @@ async fn acknowledged_everything(nodes: &Nodes, node: NodeId) {
 }
 
 async fn holds_everything(nodes: &Nodes, node: NodeId) {
-    let state = nodes.node(node).read().await.unwrap();
+    let state = read(nodes.node(node)).await;
     assert!((0..20).all(|number| has(&state, &format!("kept-{number}"))));
     nodes.settled().await;
     assert_eq!(nodes.node(node).status().digest, nodes.any().status().digest);
@@ -94,7 +94,7 @@ async fn a_wiped_node_does_not_help_one_that_lacks_what_was_committed() {
     assert!(alone.read().await.is_err(), "{:?}", alone.status());
     nodes.start(leader).await;
     votes(&nodes, wiped).await;
-    assert!(has(&nodes.node(behind).read().await.unwrap(), "acknowledged"));
+    assert!(has(&read(nodes.node(behind)).await, "acknowledged"));
     nodes.stop_all().await;
 }
 
@@ -118,7 +118,7 @@ async fn a_node_with_an_old_copy_of_its_disk_does_not_vote_with_it() {
     let one = nodes.node(node).clone();
     eventually("given another storage", &one, || one.status().storage != storage).await;
     votes(&nodes, node).await;
-    assert!(has(&nodes.node(node).read().await.unwrap(), "later-4"));
+    assert!(has(&read(nodes.node(node)).await, "later-4"));
     holds_everything(&nodes, node).await;
     nodes.stop_all().await;
 }
@@ -253,7 +253,7 @@ async fn a_node_alone_cuts_off_what_was_never_durable_and_nothing_else() {
     nodes.stop_all().await;
     damage_the_end(&nodes.data(node), true);
     nodes.start(node).await;
-    assert!(has(&nodes.any().read().await.unwrap(), "kept"));
+    assert!(has(&read(nodes.any()).await, "kept"));
     commit(nodes.any(), "after").await;
     nodes.stop_all().await;
     damage_the_end(&nodes.data(node), false);

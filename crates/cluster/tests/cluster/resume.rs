@@ -22,7 +22,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::nodes::{Nodes, PATIENCE, commit, until};
+use crate::nodes::{Nodes, PATIENCE, commit, commit_put, until};
 
 /// Several frames of a snapshot.
 const ROWS: usize = 900;
@@ -109,11 +109,9 @@ async fn a_transfer_that_is_cut_in_its_midst_goes_on_where_it_was() {
     for first in (0..LONG_ROWS).step_by(500) {
         let puts = (first..first + 500).map(|row| {
             let [purpose, workload, environment] = [(); 3].map(|()| incompressible(&mut noise));
-            nodes.node(leader).propose("test".into(), long_row(row, purpose, workload, environment))
+            commit_put(nodes.node(leader), long_row(row, purpose, workload, environment))
         });
-        for outcome in join_all(puts).await {
-            outcome.unwrap().unwrap();
-        }
+        join_all(puts).await;
     }
     let snapshot = new_snapshot(&nodes, leader, held).await;
     assert!(snapshot.len() as u64 > CUT_AFTER_BYTES * 3 / 2, "{} bytes", snapshot.len());
@@ -182,11 +180,8 @@ pub fn long_row(row: usize, purpose: String, workload: String, environment: Stri
 
 async fn fill(node: &Cluster) {
     let long = "x".repeat(1_000);
-    let puts = (0..ROWS)
-        .map(|row| node.propose("test".into(), long_row(row, long.clone(), long.clone(), long.clone())));
-    for outcome in join_all(puts).await {
-        outcome.unwrap().unwrap();
-    }
+    let puts = (0..ROWS).map(|row| commit_put(node, long_row(row, long.clone(), long.clone(), long.clone())));
+    join_all(puts).await;
 }
 
 /// Writes more than the log keeps, so that a node which is away and holds so much needs a snapshot; gives the bytes of the

@@ -1,6 +1,6 @@
 //! Three nodes over loopback: elect, propose and read anywhere, lose the leader, restart, catch up.
 
-use crate::nodes::{Nodes, PATIENCE, commit, has, put, until};
+use crate::nodes::{Nodes, PATIENCE, commit, has, put, read, until};
 use cluster::{Cluster, Retention, SteerError};
 use futures::future::join_all;
 use model::name::NodeId;
@@ -12,7 +12,7 @@ async fn any_node_takes_proposals_and_linearizable_reads() {
         let name = format!("from-{}", id.0);
         commit(node, &name).await;
         for reader in nodes.running.values() {
-            assert!(has(&reader.read().await.unwrap(), &name), "{name} is acknowledged and must be read");
+            assert!(has(&read(reader).await, &name), "{name} is acknowledged and must be read");
         }
     }
     nodes.settled().await;
@@ -31,7 +31,7 @@ async fn concurrent_proposals_share_entries() {
     join_all(proposals).await;
     let entries = nodes.node(leader).status().last_log.unwrap() - before;
     assert!(entries < 300, "600 proposals took {entries} entries");
-    let state = nodes.any().read().await.unwrap();
+    let state = read(nodes.any()).await;
     assert!(names.iter().all(|name| has(&state, name)));
     nodes.stop_all().await;
 }
@@ -46,7 +46,7 @@ async fn a_lost_leader_is_replaced_and_comes_back_from_disk() {
     assert_ne!(old, new);
     commit(nodes.any(), "without").await;
     nodes.start(old).await;
-    let returned = nodes.node(old).read().await.unwrap();
+    let returned = read(nodes.node(old)).await;
     assert!(has(&returned, "before") && has(&returned, "without"));
     nodes.settled().await;
     assert_eq!(nodes.node(old).status().digest, nodes.node(new).status().digest);
@@ -62,7 +62,7 @@ async fn a_whole_cluster_restarts_from_disk() {
     for node in (1..=3).map(NodeId) {
         nodes.start(node).await;
     }
-    let state = nodes.any().read().await.unwrap();
+    let state = read(nodes.any()).await;
     assert!(names.iter().all(|name| has(&state, name)));
     nodes.stop_all().await;
 }
@@ -83,7 +83,7 @@ async fn a_follower_behind_the_kept_log_is_given_a_snapshot() {
     }
     purged_beyond(nodes.node(leader), 20).await;
     nodes.start(lagging).await;
-    let caught_up = nodes.node(lagging).read().await.unwrap();
+    let caught_up = read(nodes.node(lagging)).await;
     assert!(names.iter().all(|name| has(&caught_up, name)));
     given_a_snapshot(nodes.node(lagging)).await;
     nodes.settled().await;
@@ -124,7 +124,7 @@ async fn one_node_alone_is_a_quorum_of_one() {
     assert!(status.is_leader && status.voters.len() == 1, "{status:?}");
     nodes.stop_all().await;
     nodes.start(NodeId(1)).await;
-    assert!(has(&nodes.any().read().await.unwrap(), "alone"));
+    assert!(has(&read(nodes.any()).await, "alone"));
     nodes.stop_all().await;
 }
 

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use model::name::NodeId;
 
 use crate::{
-    nodes::{Nodes, PATIENCE, until},
+    nodes::{Nodes, PATIENCE, commit_put, until},
     resume::{incompressible, long_row},
 };
 
@@ -30,11 +30,9 @@ async fn a_log_of_large_entries_is_purged_by_bytes_and_who_is_behind_is_sent_a_s
     for first in (0..ROWS).step_by(500) {
         let puts = (first..first + 500).map(|row| {
             let [purpose, workload, environment] = [(); 3].map(|()| incompressible(&mut noise));
-            nodes.node(leader).propose("test".into(), long_row(row, purpose, workload, environment))
+            commit_put(nodes.node(leader), long_row(row, purpose, workload, environment))
         });
-        for outcome in join_all(puts).await {
-            outcome.unwrap().unwrap();
-        }
+        join_all(puts).await;
     }
     let begun = Instant::now();
     loop {
