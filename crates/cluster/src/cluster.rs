@@ -121,7 +121,6 @@ impl Cluster {
 
         let fatal = Arc::new(Fatal::new());
         let (ledger, persister, writer) = persist(&layout, store, (&state, &position), &space, &fatal)?;
-        let state_bytes = Arc::clone(persister.bytes());
         let (machine, view) = Machine::new(state, position, persister, Arc::clone(&snapshots));
         let network = network(&settings, &peers, &promises);
         let raft = Raft::build(settings.node.0, config, network, log.clone(), machine).await;
@@ -137,7 +136,6 @@ impl Cluster {
             view,
             ledger,
             space,
-            state_bytes,
             clock,
             changing: Arc::default(),
             heard: Arc::default(),

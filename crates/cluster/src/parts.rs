@@ -1,6 +1,6 @@
 //! What the tasks of a node share, and the tasks made from it.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +44,6 @@ pub(crate) struct Parts {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) space: Arc<Space>,
     pub(crate) clock: Arc<Clock>,
-    /// Bytes of the store that holds what has changed since the snapshot.
-    pub(crate) state_bytes: Arc<AtomicU64>,
     pub(crate) changing: Arc<Mutex<()>>,
     pub(crate) heard: Arc<LeaderHears>,
     pub(crate) fatal: Arc<Fatal>,
@@ -209,7 +207,7 @@ impl Parts {
             raft: self.raft.clone(),
             log: self.log.clone(),
             snapshots,
-            state_bytes: Arc::clone(&self.state_bytes),
+            space: Arc::clone(&self.space),
             kept_bytes: self.settings.retention.kept_bytes,
             shutdown: self.shutdown.clone(),
         }

@@ -51,6 +51,8 @@ pub(crate) struct Space {
     /// When, in microseconds after `opened`.
     looked: AtomicU64,
     opened: Instant,
+    /// Bytes of the store that holds what has changed since the snapshot.
+    stored: AtomicU64,
     /// Whether the others have said that their disks are full.
     others: Mutex<BTreeMap<NodeId, bool>>,
 }
@@ -65,6 +67,7 @@ impl Space {
             room: AtomicU64::new(u64::MAX),
             looked: AtomicU64::new(0),
             opened: Instant::now(),
+            stored: AtomicU64::new(0),
             others: Mutex::default(),
         };
         space.look()?;
@@ -84,6 +87,16 @@ impl Space {
     /// Whether there is no room left for commands that a leader sends.
     pub(crate) fn is_scarce(&self) -> bool {
         self.room() < SCARCE_BYTES
+    }
+
+    /// How many bytes what has changed since the snapshot takes in the store.
+    pub(crate) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of that.
+    pub(crate) fn note_stored(&self, bytes: u64) {
+        self.stored.store(bytes, Ordering::Relaxed);
     }
 
     /// What another node has said of its disk.

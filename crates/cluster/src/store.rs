@@ -219,7 +219,7 @@ impl Store {
             if base.is_some() && below.is_none() {
                 return Err(RestoreError::Baseless);
             }
-            let (state, long_rows, groups) = load(&db, below)?;
+            let Loaded { state, long_rows, groups } = load(&db, below)?;
             if state.digest() != position.digest {
                 return Err(RestoreError::Digest);
             }
@@ -275,24 +275,36 @@ fn row_key(table: u8, part: u16, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Loads the rows of a store, over those of the snapshot `below`, and gives with them what is known only then: rows of more
-/// than one part, and the audit records that were written last.
-fn load(
-    db: &sled::Db,
-    below: Option<&SnapshotFile>,
-) -> Result<(State, BTreeMap<(u8, Vec<u8>), u16>, Groups), RestoreError> {
+/// What the rows of a store say.
+struct Loaded {
+    state: State,
+    long_rows: BTreeMap<(u8, Vec<u8>), u16>,
+    /// With the audit records that were written last.
+    groups: Groups,
+}
+
+/// Loads the rows of a store, over those of the snapshot `below`.
+fn load(db: &sled::Db, below: Option<&SnapshotFile>) -> Result<Loaded, RestoreError> {
     let mut rows = Rows::of(db);
-    let Some(below) = below else {
-        let mut loader = Loader::start()?;
-        while let Some(batch) = rows.next_batch()? {
-            if !loader.push(Batch::Rows(batch)) {
-                break;
-            }
-        }
-        let (state, _) = loader.finish()?;
-        let groups = rows.newest_group()?;
-        return Ok((state, rows.long_rows, groups));
+    let state = match below {
+        None => load_alone(&mut rows)?,
+        Some(below) => load_over(&mut rows, below)?,
     };
+    let groups = rows.newest_group()?;
+    Ok(Loaded { state, long_rows: rows.long_rows, groups })
+}
+
+fn load_alone(rows: &mut Rows) -> Result<State, RestoreError> {
+    let mut loader = Loader::start()?;
+    while let Some(batch) = rows.next_batch()? {
+        if !loader.push(Batch::Rows(batch)) {
+            break;
+        }
+    }
+    Ok(loader.finish()?.0)
+}
+
+fn load_over(rows: &mut Rows, below: &SnapshotFile) -> Result<State, RestoreError> {
     let mut changed = Vec::new();
     while let Some(batch) = rows.next_batch()? {
         changed.push(batch);
@@ -311,9 +323,7 @@ fn load(
             break;
         }
     }
-    let (state, _) = loader.finish()?;
-    let groups = rows.newest_group()?;
-    Ok((state, rows.long_rows, groups))
+    Ok(loader.finish()?.0)
 }
 
 fn read_meta(db: &sled::Db) -> Result<Option<(Position, Option<Base>)>, RestoreError> {

@@ -1,17 +1,11 @@
 //! Keeps the log short in bytes. Raft makes a snapshot after so many entries and keeps so many behind it, whatever their
 //! size; where entries are large, this asks for a snapshot earlier and lets Raft purge more of what that covers.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{log::DiskLog, machine::SnapshotFolder, raft::Raft};
+use crate::{log::DiskLog, machine::SnapshotFolder, raft::Raft, space::Space};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,8 +38,7 @@ pub(crate) struct Trimming {
     pub(crate) raft: Raft,
     pub(crate) log: DiskLog,
     pub(crate) snapshots: Arc<SnapshotFolder>,
-    /// Bytes of the store that holds what has changed since the snapshot.
-    pub(crate) state_bytes: Arc<AtomicU64>,
+    pub(crate) space: Arc<Space>,
     /// Bytes kept behind a snapshot, for followers that lag a little.
     pub(crate) kept_bytes: u64,
     pub(crate) shutdown: CancellationToken,
@@ -65,8 +58,7 @@ impl Trimming {
             let chunks = self.log.chunks();
             let bytes = chunks.iter().map(|chunk| chunk.bytes).sum();
             let is_quiet = std::mem::replace(&mut seen, bytes) == bytes;
-            let stored = self.state_bytes.load(Ordering::Relaxed);
-            let wish = wish(&chunks, snapshot, stored, self.kept_bytes, is_quiet);
+            let wish = wish(&chunks, snapshot, self.space.stored(), self.kept_bytes, is_quiet);
             let trigger = self.raft.trigger();
             // An error says that Raft has ended.
             if wish.snapshot && trigger.snapshot().await.is_err() {

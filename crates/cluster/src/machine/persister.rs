@@ -4,10 +4,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -53,7 +50,6 @@ pub(crate) struct Persister {
     jobs: mpsc::Sender<Job>,
     space: Arc<Space>,
     ledger: Arc<Ledger>,
-    bytes: Arc<AtomicU64>,
 }
 
 impl Persister {
@@ -68,7 +64,7 @@ impl Persister {
     ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, receiver) = mpsc::channel(QUEUE);
         let folder = store.folder().to_path_buf();
-        let bytes = Arc::new(AtomicU64::new(store.bytes()?));
+        space.note_stored(store.bytes()?);
         let mut writer = Writer {
             folder: folder.clone(),
             store: Some(store),
@@ -77,7 +73,6 @@ impl Persister {
             inbox: Inbox { receiver, next: None },
             ledger: Arc::clone(&ledger),
             space: Arc::clone(&space),
-            bytes: Arc::clone(&bytes),
         };
         let work = move || {
             stand_back();
@@ -88,17 +83,12 @@ impl Persister {
             drop(writer);
         };
         let thread = thread::Builder::new().name("state-writer".into()).spawn(work)?;
-        Ok((Self { jobs, space, ledger, bytes }, thread))
+        Ok((Self { jobs, space, ledger }, thread))
     }
 
     /// The ledger, which is written before the state.
     pub(crate) const fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
-    }
-
-    /// How many bytes the files of the store take.
-    pub(crate) const fn bytes(&self) -> &Arc<AtomicU64> {
-        &self.bytes
     }
 
     /// Hands over what was touched.
@@ -147,7 +137,6 @@ struct Writer {
     /// What the state has applied must be in here first, whatever of the state survives.
     ledger: Arc<Ledger>,
     space: Arc<Space>,
-    bytes: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -236,7 +225,7 @@ impl Writer {
             Ok(()) => {
                 let next = self.next.as_ref().map_or(Ok(0), Next::bytes)?;
                 let store = self.store.as_ref().map_or(Ok(0), Store::bytes)?;
-                self.bytes.store(store + next, Ordering::Relaxed);
+                self.space.note_stored(store + next);
                 Ok(())
             }
             // Sled may panic over a disk that is full.
@@ -249,7 +238,7 @@ impl Writer {
                         tracing::debug!(%later, "closing the state failed too");
                     }
                 }
-                self.bytes.store(0, Ordering::Relaxed);
+                self.space.note_stored(0);
                 Store::give_up(&self.folder)
             }
             Err(error) => Err(error),
