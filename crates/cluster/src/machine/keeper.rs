@@ -87,7 +87,12 @@ impl Keeper for Files {
                     tracing::warn!(%error, "no room for a snapshot: it is made when there is some");
                     self.persister.room().await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!("a snapshot cannot be written: {error}"),
+                    ));
+                }
                 Ok(snapshot) => {
                     self.persister.build(snapshot.head().position.clone()).await?;
                     return Ok(Snapshot { meta: snapshot.meta(), snapshot });
