@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::surroundings;
+use nix::fcntl::{FallocateFlags, fallocate};
 use volatile::{Disk, Fate, Image};
 
 /// Tells the child what to do, and where.
@@ -219,4 +220,8 @@ fn everything(folder: &Path) {
     fs::remove_dir(folder.join("a")).unwrap();
     fs::write(folder.join("inode-used-again"), "new").unwrap();
     fs::copy(folder.join("moved/c"), folder.join("copied")).unwrap();
+    let kept = File::create_new(folder.join("allocated")).unwrap();
+    for (offset, length) in [(0, 4_096), (10, 100)] {
+        fallocate(&kept, FallocateFlags::empty(), offset, length).unwrap();
+    }
 }

@@ -175,7 +175,7 @@ impl Disk {
     }
 }
 
-fn size_of(fd: c_int) -> off64_t {
+pub(crate) fn size_of(fd: c_int) -> off64_t {
     let path = format!("/proc/self/fd/{fd}");
     let found = std::fs::metadata(Path::new(OsStr::from_bytes(path.as_bytes())));
     found.map_or(0, |found| off64_t::try_from(found.len()).unwrap_or(off64_t::MAX))

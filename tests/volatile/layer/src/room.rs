@@ -3,9 +3,11 @@
 use std::ffi::{c_char, c_int};
 
 use libc::off64_t;
+use volatile::journal::Record;
 
-use crate::disk::{Disk, refuse};
-use crate::real;
+use crate::disk::{Disk, refuse, size_of};
+use crate::watch::give_up;
+use crate::{real, watched};
 
 /// # Safety
 /// As `fallocate(2)`.
@@ -17,7 +19,17 @@ pub unsafe extern "C" fn fallocate64(fd: c_int, mode: c_int, offset: off64_t, le
         return -1;
     }
     // SAFETY: the caller's.
-    unsafe { real::fallocate64(fd, mode, offset, length) }
+    let allocate = || unsafe { real::fallocate64(fd, mode, offset, length) };
+    let Some((watch, inode)) = watched(fd) else { return allocate() };
+    if mode != 0 {
+        give_up(c"an allocation that does more than to make a file longer");
+    }
+    let mut journal = watch.journal();
+    let answer = allocate();
+    if answer == 0 {
+        journal.append(&Record::Resize { inode, length: size_of(fd).unsigned_abs() });
+    }
+    answer
 }
 
 /// # Safety
