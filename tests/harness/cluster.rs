@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use tls::Kind;
 
+use crate::answer::granted;
 use crate::certificates::Authorities;
 use crate::network::{Network, Wiring};
 use crate::{Child, bad_disk, eventually, false_clock, power, surroundings};
@@ -437,19 +438,16 @@ impl Cluster {
 
     async fn issued(&self, request: v1::IssueTokenRequest) -> SecretString {
         let (admin, mut tries) = (self.admin(), 0);
-        let issued = eventually("a token", FORMED_WITHIN, async || {
+        let issued = granted("a token", FORMED_WITHIN, async || {
             tries += 1;
             // A token whose answer was lost is shown to nobody, and its name is taken.
             let name = if tries == 1 { request.name.clone() } else { format!("{}-{tries}", request.name) };
-            match admin.issue_token(v1::IssueTokenRequest { name, ..request.clone() }).await {
-                Err(error) if !error.is_transient() => panic!("no token: {error:?}"),
-                answer => answer,
-            }
+            admin.issue_token(v1::IssueTokenRequest { name, ..request.clone() }).await
         });
         issued.await.token.into()
     }
 
-    /// Runs the `revolve` command line against this cluster as admin, again while nobody answers, see [`answered`].
+    /// Runs the `revolve` command line against this cluster as admin, again while nobody answers, see [`output_once_answered`].
     pub fn cli<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
         self.cli_as(&self.token_file(), arguments)
     }
@@ -476,7 +474,7 @@ impl Cluster {
             .env("XDG_CONFIG_HOME", self.folder.path());
         // Where no node runs nobody will ever answer.
         let patience = if self.running().is_empty() { Duration::ZERO } else { FORMED_WITHIN };
-        answered(&mut command, patience)
+        output_once_answered(&mut command, patience)
     }
 }
 
@@ -486,7 +484,7 @@ impl Cluster {
 /// # Panics
 ///
 /// When it cannot be run.
-pub fn answered(command: &mut Command, within: Duration) -> Output {
+pub fn output_once_answered(command: &mut Command, within: Duration) -> Output {
     let begun = Instant::now();
     loop {
         let output = command.output().expect("`revolve` can be run");

@@ -2,6 +2,7 @@
 //! ended by process id when dropped. It refuses to skip: where a server is missing the test fails and says how to
 //! get it, and it refuses to sleep: everything waits for a state, through [`eventually()`].
 
+mod answer;
 pub mod bad_disk;
 pub mod canary;
 pub mod certificates;
@@ -23,6 +24,7 @@ pub mod proxy;
 pub mod recorder;
 pub mod surroundings;
 
+pub use answer::{answered, granted};
 pub use cluster::{Cluster, Setup};
 pub use eventually::{Look, eventually};
 pub use machines::Machines;

@@ -1,7 +1,7 @@
 //! Break-glass ends by itself: whatever happens to the leader, and even while the whole cluster is down.
 
 use client::{Client, v1};
-use harness::eventually;
+use harness::{eventually, granted};
 use secrecy::SecretString;
 
 use super::stage::{GROUP, Login, ROLES, Setup, Stage, TARGET, WITHIN, alive, alternating_users};
@@ -187,11 +187,7 @@ async fn grant(client: &Client, id: &str) -> Result<v1::Grant, client::Error> {
 ///
 /// At once when it refuses.
 async fn asked<T>(what: &str, ask: impl AsyncFn() -> Result<T, client::Error>) -> T {
-    eventually(what, WITHIN, async || match ask().await {
-        Err(error) if !error.is_transient() => panic!("{what}: {error:?}"),
-        answer => answer,
-    })
-    .await
+    granted(what, WITHIN, ask).await
 }
 
 /// The grant, once its end is proven and it waits for a review.

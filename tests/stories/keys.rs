@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use client::{Client, v1};
 use harness::{
-    Cluster,
+    Cluster, answered,
     canary::{self, Canary},
     eventually,
 };
@@ -33,15 +33,9 @@ async fn a_data_key_is_replaced_under_load_though_the_leader_dies_in_the_middle(
     assert_eq!(unsure.status.code(), Some(64), "nobody can be asked, and nothing was said");
     said(&stage.cluster.cli(["key", "rotate", "data", "--reason", "yearly", "--yes"]), 0);
     // One at a time. After some seconds it is over: another leader might be asked too late.
-    let again = eventually("an answer", WITHIN, async || {
-        let request = v1::RotateDataKeyRequest { reason: "too soon".into() };
-        match stage.client.rotate_data_key(request).await {
-            Err(error) if error.is_transient() => Err(error.to_string()),
-            answer => Ok(answer),
-        }
-    })
-    .await
-    .expect_err("it is refused");
+    let request = || v1::RotateDataKeyRequest { reason: "too soon".into() };
+    let ask = async || stage.client.rotate_data_key(request()).await;
+    let again = answered("another replacement", WITHIN, ask).await.expect_err("it is refused");
     assert!(again.to_string().contains("still being replaced"), "{again}");
     stage.cluster.kill_node(leader);
     assert_eq!(keys_of(&stage.cluster).await.data_keys.len(), 2);
@@ -268,13 +262,8 @@ impl Load {
         let written = self.task.await.expect("no write fails");
         for name in written {
             let kind = v1::ResourceKind::Identity.into();
-            let found = eventually(format!("an answer about {name}"), WITHIN, async || {
-                match self.client.get_resource(v1::GetResourceRequest { kind, name: name.clone() }).await {
-                    Err(error) if error.is_transient() => Err(error.to_string()),
-                    answer => Ok(answer),
-                }
-            })
-            .await;
+            let request = || v1::GetResourceRequest { kind, name: name.clone() };
+            let found = answered(&name, WITHIN, async || self.client.get_resource(request()).await).await;
             assert!(found.is_ok(), "{name} was acknowledged and is lost: {found:?}");
         }
     }

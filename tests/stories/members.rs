@@ -14,7 +14,7 @@ use api::v1::{self as wire, peer_client::PeerClient};
 use client::{Client, Error, v1};
 use futures::{StreamExt as _, stream};
 use harness::certificates::{Authorities, connector};
-use harness::eventually;
+use harness::{answered, eventually};
 use tonic::Code;
 use tonic::transport::Endpoint;
 
@@ -75,13 +75,8 @@ async fn nothing_is_lost(machines: &Machines, nodes: &[u64], written: &[String])
 /// Reads an identity, again while nobody answers.
 async fn read(client: &Client, name: &str) -> Result<(), Error> {
     let kind = v1::ResourceKind::Identity.into();
-    eventually(format!("an answer about {name}"), WITHIN, async || {
-        match client.get_resource(v1::GetResourceRequest { kind, name: name.to_owned() }).await {
-            Err(error) if error.is_transient() => Err(error.to_string()),
-            answer => Ok(answer.map(drop)),
-        }
-    })
-    .await
+    let request = || v1::GetResourceRequest { kind, name: name.to_owned() };
+    answered(name, WITHIN, async || client.get_resource(request()).await).await.map(drop)
 }
 
 /// Waits until `cluster status` finds nothing wrong.

@@ -10,7 +10,7 @@ use std::{
 
 use client::{Client, Error, ReceiptStage, SubscribeOptions, v1};
 use futures::{StreamExt as _, stream};
-use harness::{Cluster, Setup, eventually};
+use harness::{Cluster, Setup, answered, eventually, granted};
 use secrecy::SecretString;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -522,13 +522,8 @@ impl Scene {
     }
 }
 
-/// Asks until the cluster answers.
 async fn asked<T>(what: &str, ask: impl AsyncFn() -> Result<T, Error>) -> T {
-    eventually(what, WITHIN, async || match ask().await {
-        Err(error) if !error.is_transient() => panic!("{what}: {error:?}"),
-        answer => answer,
-    })
-    .await
+    granted(what, WITHIN, ask).await
 }
 
 /// The code with which the cluster refuses, once it answers.
@@ -537,12 +532,8 @@ async fn asked<T>(what: &str, ask: impl AsyncFn() -> Result<T, Error>) -> T {
 ///
 /// At once when it does not refuse.
 async fn refusal(ask: impl AsyncFn() -> Result<(), Error>) -> String {
-    eventually("a refusal", WITHIN, async || match ask().await {
-        Err(error) if error.is_transient() => Err(error.to_string()),
-        Err(error) => Ok(error.refused().unwrap_or_else(|| panic!("{error:?}")).code.clone()),
-        Ok(()) => panic!("it must be refused"),
-    })
-    .await
+    let error = answered("a refusal", WITHIN, ask).await.expect_err("it must be refused");
+    error.refused().unwrap_or_else(|| panic!("{error:?}")).code.clone()
 }
 
 fn name(number: usize) -> String {

@@ -161,11 +161,7 @@ async fn refusal(client: &Client, revision: u64) -> String {
 
 /// What the cluster answers, yes or no, once it does.
 async fn answered<T>(ask: impl AsyncFn() -> Result<T, client::Error>) -> Result<T, client::Error> {
-    eventually("an answer", WITHIN, async || match ask().await {
-        Err(error) if error.is_transient() => Err(error.to_string()),
-        answer => Ok(answer),
-    })
-    .await
+    harness::answered("an answer", WITHIN, ask).await
 }
 
 fn code_of(error: &client::Error) -> String {

@@ -12,7 +12,7 @@ mod witness;
 use std::time::Duration;
 
 use client::{Client, Error, SubscribeOptions, Update, v1};
-use harness::{Cluster, Moto, Postgres, Proxy, eventually};
+use harness::{Cluster, Moto, Postgres, Proxy, eventually, granted};
 use model::credential::Strategy;
 
 pub use consumer::Consumer;
@@ -335,12 +335,8 @@ impl Stage {
     /// # Panics
     ///
     /// At once when the cluster refuses.
-    pub async fn asked<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Result<T, Error>) -> T {
-        eventually(what, WITHIN, async || match ask().await {
-            Err(error) if !error.is_transient() => panic!("{what}: {error:?}"),
-            answer => answer,
-        })
-        .await
+    pub async fn asked<T>(&self, what: &str, ask: impl AsyncFnMut() -> Result<T, Error>) -> T {
+        granted(what, WITHIN, ask).await
     }
 }
 

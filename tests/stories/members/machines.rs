@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use client::{Client, Options, v1};
-use harness::cluster::{PATIENT, answered, revolve};
+use harness::cluster::{PATIENT, output_once_answered, revolve};
 use harness::{Child, eventually, port};
 use tempfile::TempDir;
 
@@ -110,7 +110,7 @@ impl Machines {
         command.args(["--root-key-file", &self.root_key(machine), "--listen-client", &client]);
         command.args(["--listen-peer", &peer]).args(more).env("REVOLVE_JOIN_TOKEN", token);
         // Who has not heard the answer may ask again, and is given the same number.
-        answered(&mut command, WITHIN)
+        output_once_answered(&mut command, WITHIN)
     }
 
     /// A node on a new machine, running; gives its number.
@@ -246,7 +246,7 @@ impl Machines {
     /// Runs the command line as admin, against all nodes that run, and again while nobody answers.
     pub fn cli(&self, arguments: &[&str]) -> Output {
         let addresses: Vec<String> = self.running.keys().map(|machine| self.url(*machine)).collect();
-        answered(&mut self.cli_to(&addresses, arguments), WITHIN)
+        output_once_answered(&mut self.cli_to(&addresses, arguments), WITHIN)
     }
 
     /// Runs the command line as admin, once, against one node.
