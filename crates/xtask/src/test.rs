@@ -1,4 +1,5 @@
-//! `cargo xtask test`: the servers, the binary with crash points, then every test of the workspace.
+//! `cargo xtask test`: the servers, the binary with crash points, then every test of the workspace, those with planted
+//! bugs too.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ const MOTO: Venv = Venv {
 /// Runs the tests. Whatever happens, the last line says how many ran.
 pub fn run(args: &[String]) -> ExitCode {
     let mut tally = Tally::default();
-    let outcome = prepare().and_then(|surroundings| run_all(&surroundings, args, &mut tally));
+    let outcome = prepare().and_then(|surroundings| run_tests(&surroundings, args, &mut tally));
     let passed = match &outcome {
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -67,27 +68,12 @@ fn prepare() -> Result<Surroundings> {
     ]))
 }
 
-/// What shows that the tests catch bugs: built apart, for the feature must not reach an ordinary build.
-const PLANTED: &str =
-    "--package sim --package cluster --features sim/planted --test planted --lib --test cluster is_caught";
-
-/// Runs the tests asked for, and after those of the whole workspace the ones with planted bugs.
-fn run_all(surroundings: &Surroundings, args: &[String], tally: &mut Tally) -> Result<ExitStatus> {
-    if !args.is_empty() {
-        return run_tests(surroundings, args, tally);
-    }
-    let status = run_tests(surroundings, &["--workspace".to_owned()], tally)?;
-    let planted =
-        run_tests(surroundings, &PLANTED.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>(), tally)?;
-    Ok(if status.success() { planted } else { status })
-}
-
 /// Runs `cargo test`, copying its output to ours line by line while counting.
 fn run_tests(surroundings: &Surroundings, args: &[String], tally: &mut Tally) -> Result<ExitStatus> {
     let mut command = cargo();
     command.args(["test", "--no-fail-fast"]);
     if !selects_packages(args) {
-        command.arg("--workspace");
+        command.args(["--workspace", "--features", crash_points::FEATURES]);
     }
     command.args(args).envs(surroundings.0.iter().map(|(name, path)| (name, path))).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start `cargo test`")?;
