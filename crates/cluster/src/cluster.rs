@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use model::{State, command::Command, ledger::LedgerEntry, name::NodeId, outcome::Outcome, time::Time};
 use openraft::{ServerState, async_runtime::WatchReceiver as _};
 use tokio::{
@@ -98,7 +99,17 @@ impl Cluster {
     ///
     /// # Errors
     /// Settings that cannot work, or stored data that cannot be used and could not be repaired.
-    pub async fn start(
+    // Boxed, so that it is compiled here, and not into every program and test that starts a node.
+    pub fn start<'keys>(
+        settings: Settings,
+        peer_listener: TcpListener,
+        root_keys: &'keys [&'keys [u8; 32]],
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'keys, Result<Self, StartError>> {
+        Box::pin(Self::run(settings, peer_listener, root_keys, shutdown))
+    }
+
+    async fn run(
         settings: Settings,
         peer_listener: TcpListener,
         root_keys: &[&[u8; 32]],

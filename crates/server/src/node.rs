@@ -6,7 +6,7 @@ use api::v1::join_service_server::JoinServiceServer;
 use axum::middleware::from_fn;
 pub use cluster::StartError;
 use cluster::{Cluster, StateCheck};
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use model::{
     State,
     command::AnnounceNode,
@@ -191,7 +191,16 @@ impl Server {
     ///
     /// # Errors
     /// When keys, files or the stored log cannot be used.
-    pub async fn start(
+    // Boxed, so that it is compiled here, and not into every program and test that starts a node.
+    pub fn start(
+        config: Config,
+        listeners: Listeners,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'static, Result<Self, ServerError>> {
+        Box::pin(Self::run(config, listeners, shutdown))
+    }
+
+    async fn run(
         config: Config,
         listeners: Listeners,
         shutdown: CancellationToken,

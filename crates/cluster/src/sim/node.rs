@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use model::{
     State,
     command::{Command, Stamped},
@@ -91,7 +92,18 @@ impl Node {
     ///
     /// # Errors
     /// What is on the disk cannot be used.
-    pub async fn start(
+    // Boxed, so that it is compiled here, and not into every program and test that starts a node.
+    pub fn start<'parts>(
+        settings: &'parts Settings,
+        disk: &'parts Disk,
+        network: &'parts Network,
+        clock: Clock,
+        observer: Arc<dyn Observer>,
+    ) -> BoxFuture<'parts, Result<Self, StartError>> {
+        Box::pin(Self::run(settings, disk, network, clock, observer))
+    }
+
+    async fn run(
         settings: &Settings,
         disk: &Disk,
         network: &Network,
