@@ -230,14 +230,6 @@ impl Servers {
         self.folder.join(format!("node-{}", node + 1))
     }
 
-    /// Where a node keeps its state, without the log: etcd gives every piece of its log 64 MB ahead of use.
-    pub fn state(&self, node: usize) -> PathBuf {
-        match self.system {
-            System::Revolve => self.data(node).join("state"),
-            System::Etcd => self.data(node).join("member/snap"),
-        }
-    }
-
     /// What a node has written about itself.
     fn log(&self, node: usize) -> PathBuf {
         self.folder.join(format!("node-{}.log", node + 1))
