@@ -33,7 +33,9 @@ const UNANSWERED: i32 = 3;
 /// Before a command that was not answered is typed again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What the nodes log: all of their own doings, so that a leak would show.
-const LOG: &str = "debug,h2=warn,hyper=warn,tower=warn";
+const LOG: &str = "debug,openraft=info,h2=warn,hyper=warn,tower=warn";
+/// Where leaks are looked for, each step of Raft too: writing that down takes more processor time than all else.
+pub const LOUD: &str = "debug,h2=warn,hyper=warn,tower=warn";
 
 /// How a cluster is set up.
 #[derive(Clone, Debug)]

@@ -16,7 +16,9 @@ const ADOPTED: &str = "adopted-canary-4f1c9b27";
 
 #[tokio::test]
 async fn no_secret_is_found_anywhere_but_in_the_one_reveal() {
-    let stage = Stage::bare(Setup { moto: true, ..Setup::default() }).await;
+    let environment = vec![("REVOLVE_LOG".into(), harness::LOUD.into())];
+    let cluster = harness::Setup { environment, ..harness::Setup::default() };
+    let stage = Stage::bare(Setup { moto: true, cluster, ..Setup::default() }).await;
     let mut canaries = vec![
         Canary::new("the admin password of the target", ROTATOR_PASSWORD),
         Canary::new("the adopted password", ADOPTED),
