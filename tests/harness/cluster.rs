@@ -32,10 +32,10 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 const UNANSWERED: i32 = 3;
 /// Before a command that was not answered is typed again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What the nodes log: all of their own doings, so that a leak would show.
+/// What the nodes log.
 const LOG: &str = "debug,openraft=info,h2=warn,hyper=warn,tower=warn";
-/// Where leaks are looked for, each step of Raft too: writing that down takes more processor time than all else.
-pub const LOUD: &str = "debug,h2=warn,hyper=warn,tower=warn";
+/// What they log where leaks are looked for: each step of Raft too, of which there are very many.
+const LOUD: &str = "debug,h2=warn,hyper=warn,tower=warn";
 
 /// How a cluster is set up.
 #[derive(Clone, Debug)]
@@ -86,6 +86,15 @@ impl Default for Setup {
             ca: None,
             configuration: String::new(),
         }
+    }
+}
+
+impl Setup {
+    /// The same, with all that nodes do in their logs, so that a leak would show.
+    #[must_use]
+    pub fn loud(mut self) -> Self {
+        self.environment.push(("REVOLVE_LOG".to_owned(), LOUD.to_owned()));
+        self
     }
 }
 

@@ -25,7 +25,7 @@ pub mod recorder;
 pub mod surroundings;
 
 pub use answer::{answered, granted};
-pub use cluster::{Cluster, LOUD, Setup};
+pub use cluster::{Cluster, Setup};
 pub use eventually::{Look, eventually};
 pub use machines::Machines;
 pub use moto::Moto;

@@ -80,7 +80,7 @@ async fn a_data_key_is_replaced_under_load_though_the_leader_dies_in_the_middle(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_root_key_is_replaced_node_by_node_under_load_and_the_former_one_is_then_refused() {
     let setup = harness::Setup { own_root_keys: true, ..harness::Setup::default() };
-    let setup = Setup { cluster: setup, ..Setup::default() };
+    let setup = Setup { cluster: setup.loud(), ..Setup::default() };
     let mut stage = Stage::start(setup, &alternating_users(), v1::RotationPolicy::default()).await;
     let load = Load::start(stage.client.clone());
     let new = generate(stage.cluster.folder(), "new.key");

@@ -14,11 +14,14 @@ use super::stage::{CREDENTIAL, GROUP, ROTATOR_PASSWORD, Setup, Stage, TARGET, WI
 const OWN: usize = 2;
 const ADOPTED: &str = "adopted-canary-4f1c9b27";
 
+/// With all that nodes do in their logs.
+fn loud() -> Setup {
+    Setup { cluster: harness::Setup::default().loud(), ..Setup::default() }
+}
+
 #[tokio::test]
 async fn no_secret_is_found_anywhere_but_in_the_one_reveal() {
-    let environment = vec![("REVOLVE_LOG".into(), harness::LOUD.into())];
-    let cluster = harness::Setup { environment, ..harness::Setup::default() };
-    let stage = Stage::bare(Setup { moto: true, cluster, ..Setup::default() }).await;
+    let stage = Stage::bare(Setup { moto: true, ..loud() }).await;
     let mut canaries = vec![
         Canary::new("the admin password of the target", ROTATOR_PASSWORD),
         Canary::new("the adopted password", ADOPTED),
@@ -47,7 +50,7 @@ async fn no_secret_is_found_anywhere_but_in_the_one_reveal() {
 
 #[tokio::test]
 async fn the_files_of_keys_and_tokens_are_the_only_ones_that_hold_them() {
-    let stage = Stage::bare(Setup::default()).await;
+    let stage = Stage::bare(loud()).await;
     let token = stage.cluster.admin_token();
     let root_key = std::fs::read_to_string(stage.cluster.folder().join("root.key")).unwrap();
     let canaries = [
@@ -67,7 +70,7 @@ async fn the_files_of_keys_and_tokens_are_the_only_ones_that_hold_them() {
 
 #[tokio::test]
 async fn the_debug_bundle_holds_no_secret_and_says_what_is_in_it() {
-    let stage = Stage::bare(Setup::default()).await;
+    let stage = Stage::bare(loud()).await;
     let in_url = "swordfish-in-a-url-81c2";
     let mut canaries = planted(&stage, in_url).await;
     let grant = break_glass(&stage, &mut canaries).await;

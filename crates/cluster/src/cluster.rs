@@ -106,10 +106,10 @@ impl Cluster {
         root_keys: &'keys [&'keys [u8; 32]],
         shutdown: CancellationToken,
     ) -> BoxFuture<'keys, Result<Self, StartError>> {
-        Box::pin(Self::run(settings, peer_listener, root_keys, shutdown))
+        Box::pin(Self::begin(settings, peer_listener, root_keys, shutdown))
     }
 
-    async fn run(
+    async fn begin(
         settings: Settings,
         peer_listener: TcpListener,
         root_keys: &[&[u8; 32]],

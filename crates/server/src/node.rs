@@ -197,10 +197,10 @@ impl Server {
         listeners: Listeners,
         shutdown: CancellationToken,
     ) -> BoxFuture<'static, Result<Self, ServerError>> {
-        Box::pin(Self::run(config, listeners, shutdown))
+        Box::pin(Self::begin(config, listeners, shutdown))
     }
 
-    async fn run(
+    async fn begin(
         config: Config,
         listeners: Listeners,
         shutdown: CancellationToken,

@@ -100,10 +100,10 @@ impl Node {
         clock: Clock,
         observer: Arc<dyn Observer>,
     ) -> BoxFuture<'parts, Result<Self, StartError>> {
-        Box::pin(Self::run(settings, disk, network, clock, observer))
+        Box::pin(Self::begin(settings, disk, network, clock, observer))
     }
 
-    async fn run(
+    async fn begin(
         settings: &Settings,
         disk: &Disk,
         network: &Network,
