@@ -9,17 +9,17 @@ use std::time::Duration;
 use client::{Client, SubscribeOptions, Update, v1};
 use harness::bad_disk::{hinder, leave, order};
 use harness::{Cluster, Setup, eventually};
+use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use volatile::orders::{Call, Fate, Orders};
+
+use super::operate::get;
 
 const WITHIN: Duration = Duration::from_secs(120);
 /// Writers at each node.
 const WRITERS: usize = 4;
 /// Before a writer that was not answered tries again.
 const PAUSE: Duration = Duration::from_millis(20);
-/// After so many entries a node that lacks them all needs a snapshot: several were made since, and of what is behind the
-/// newest 10 are kept.
-const NEEDS_SNAPSHOT: u64 = 200;
 const MEBIBYTE: u64 = 1024 * 1024;
 /// With so much left, the reserve not counted in, a node takes on nothing more. The disk fills up to there before it fills
 /// up to its end: a node whose last room goes while it writes ends, as with any other error of its disk.
@@ -185,23 +185,33 @@ impl Play {
     async fn fall_behind(&mut self) -> u64 {
         let victim = self.others(self.cluster.leader().await)[0];
         self.cluster.kill_node(victim);
-        let client = self.cluster.client_of(self.cluster.leader().await);
-        let last_log = async || {
-            let node = eventually("a node's figures", WITHIN, async || {
-                client.get_cluster(v1::GetClusterRequest {}).await
+        let others = self.others(victim);
+        let mut held = 0;
+        for id in &others {
+            held = held.max(self.figure(*id, "revolve_raft_log_last_index").await);
+        }
+        let writing = self.write();
+        for id in others {
+            eventually(format!("node {id} to purge what node {victim} lacks"), WITHIN, async || {
+                let purged = self.figure(id, "revolve_raft_log_purged_index").await;
+                if purged > held { Ok(()) } else { Err(format!("{purged} of {held}")) }
             })
             .await;
-            node.last_log
-        };
-        let enough = last_log().await + NEEDS_SNAPSHOT;
-        let writing = self.write();
-        eventually("entries that are purged", WITHIN, async || {
-            let now = last_log().await;
-            if now >= enough { Ok(()) } else { Err(now) }
-        })
-        .await;
+        }
         drop(writing);
         victim
+    }
+
+    /// A figure of a node.
+    async fn figure(&self, id: u64, name: &str) -> u64 {
+        let token = self.cluster.admin_token();
+        eventually(format!("the figure {name} of node {id}"), WITHIN, async || {
+            let (_, figures) = get(&self.cluster, id, "/metrics", Some(token.expose_secret())).await;
+            // All figures are fractions: an index is one of `.0`.
+            let value = |line: &str| line.strip_prefix(name)?.trim().strip_suffix(".0")?.parse().ok();
+            figures.lines().find_map(value).ok_or(figures)
+        })
+        .await
     }
 
     /// Writers at every node, until what is returned is dropped.
