@@ -1,8 +1,11 @@
 //! Names and ids: newtypes that exist only when they are valid.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, marker::PhantomData, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
 
 use crate::caps;
 
@@ -20,8 +23,7 @@ pub struct NameError {
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $kind:literal;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -44,17 +46,15 @@ macro_rules! names {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
 
@@ -70,6 +70,21 @@ macro_rules! names {
             }
         }
     )*};
+}
+
+/// Reads a name from a text where it lies: a state has several for each of its rows.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = NameError>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 names! {
@@ -164,6 +179,16 @@ mod tests {
             assert!(bad.parse::<TargetName>().is_err(), "{bad}");
         }
         assert_eq!("orders-db.v2_x".parse::<TargetName>().unwrap().to_string(), "orders-db.v2_x");
+    }
+
+    #[test]
+    fn names_are_written_as_texts_and_checked_when_they_are_read() {
+        let name: TargetName = "orders-db".parse().unwrap();
+        let written = postcard::to_stdvec(&name).unwrap();
+        assert_eq!(written, postcard::to_stdvec("orders-db").unwrap());
+        assert_eq!(postcard::from_bytes(&written), Ok(name));
+        let bad = postcard::to_stdvec("Orders DB").unwrap();
+        assert!(postcard::from_bytes::<TargetName>(&bad).is_err());
     }
 
     #[test]
