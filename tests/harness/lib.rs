@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod console;
 mod eventually;
 pub mod false_clock;
+pub mod http;
 pub mod linear;
 pub mod machines;
 pub mod moto;

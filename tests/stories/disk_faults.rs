@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use client::{Client, SubscribeOptions, Update, v1};
 use harness::bad_disk::{hinder, leave, order};
+use harness::http::get;
 use harness::{Cluster, Setup, eventually};
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use volatile::orders::{Call, Fate, Orders};
-
-use super::operate::get;
 
 const WITHIN: Duration = Duration::from_secs(120);
 /// Writers at each node.

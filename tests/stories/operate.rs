@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use client::v1;
+use harness::http::get;
 use harness::{Cluster, eventually};
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const WITHIN: Duration = Duration::from_secs(120);
 
@@ -105,17 +104,4 @@ async fn changes(cluster: &Cluster) -> Result<Vec<(String, String)>, String> {
         }
     }
     Ok(changes)
-}
-
-/// The answer to a request over HTTP/1.1: its code and its body.
-pub(super) async fn get(cluster: &Cluster, id: u64, path: &str, token: Option<&str>) -> (u16, String) {
-    let mut stream = TcpStream::connect(cluster.client_address(id)).await.unwrap();
-    let bearer = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
-    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{bearer}\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (code, body.to_owned())
 }

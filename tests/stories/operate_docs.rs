@@ -8,11 +8,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use harness::console::{self, Typed};
+use harness::http::get;
 use harness::{Cluster, Machines, eventually, surroundings};
 use secrecy::ExposeSecret;
 use snapbox::IntoData;
-
-use super::operate::get;
 
 /// How long one command may take.
 const WITHIN: Duration = Duration::from_secs(90);
